@@ -1,0 +1,1 @@
+"""minidl: a small deep learning framework with PyTorch's names."""

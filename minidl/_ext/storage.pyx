@@ -1,0 +1,152 @@
+"""Storage: the memory that tensors look at, and the caching allocator it comes from.
+
+A ``Storage`` either owns a block of the allocator (CPU), or keeps a foreign owner alive (a NumPy array, a
+DLPack capsule, a block of a GPU's pool).  It carries the version counter that all views of it share.
+
+The allocator keeps freed blocks in bins, four to each power of two, and hands them out again: a page that
+the operating system hands out fresh costs about 2.5 us, so 1 MB of fresh memory costs more than convolving
+it.  Blocks are 64-byte aligned; blocks of 2 MB and more lie on huge pages where Linux has them.  All calls
+are made under the GIL, which is the lock.
+"""
+
+cimport cython
+cimport numpy as cnp
+from cpython.ref cimport Py_INCREF, PyTypeObject
+from libc.stdlib cimport free
+from posix.stdlib cimport posix_memalign
+
+cnp.import_array()
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_NewFromDescr(PyTypeObject* subtype, cnp.dtype descr, int nd, const cnp.npy_intp* dims,
+                                const cnp.npy_intp* strides, void* data, int flags, object obj)
+    int PyArray_SetBaseObject(cnp.ndarray arr, object obj) except -1
+    PyTypeObject PyArray_Type
+
+cdef extern from "sys/mman.h" nogil:
+    int madvise(void* address, size_t length, int advice)
+    int MADV_HUGEPAGE
+
+cdef extern from *:
+    int __builtin_clzll(unsigned long long x) nogil
+
+cdef enum:
+    BINS = 4 * 48
+    SMALLEST = 64           # bytes; bin 0
+    HUGE_PAGE = 1 << 21     # bytes
+
+cdef struct Block:
+    Block* next
+
+cdef Block* _free_blocks[BINS]
+cdef size_t _held = 0       # bytes taken from the system and not given back
+cdef size_t _in_use = 0     # of these, bytes inside live storages
+cdef size_t _peak = 0
+
+
+cdef inline size_t bin_bytes(int index) noexcept nogil:
+    """Size of the blocks of a bin: (4, 5, 6, 7) * 2**(4 + index // 4) bytes."""
+    return (<size_t>(4 + (index & 3))) << (4 + (index >> 2))
+
+
+cdef inline int bin_of(size_t nbytes) noexcept nogil:
+    """The smallest bin whose blocks hold ``nbytes``."""
+    cdef int index = 0
+    if nbytes <= SMALLEST:
+        return 0
+    cdef int log2 = 63 - __builtin_clzll(nbytes - 1)
+    index = 4 * (log2 - 6) + <int>(((nbytes - 1) >> (log2 - 2)) & 3) + 1
+    return index
+
+cdef void* _take(int index) except NULL:
+    global _held, _in_use, _peak
+    cdef size_t nbytes = bin_bytes(index)
+    cdef void* data = _free_blocks[index]
+    if data != NULL:
+        _free_blocks[index] = _free_blocks[index].next
+    else:
+        if posix_memalign(&data, HUGE_PAGE if nbytes >= HUGE_PAGE else 64, nbytes) != 0:
+            empty_cache()
+            if posix_memalign(&data, 64, nbytes) != 0:
+                raise MemoryError(
+                    f"CPU allocator: no memory for {nbytes} bytes; {_in_use} bytes are held by live tensors")
+        if nbytes >= HUGE_PAGE:
+            madvise(data, nbytes, MADV_HUGEPAGE)
+        _held += nbytes
+    _in_use += nbytes
+    if _in_use > _peak:
+        _peak = _in_use
+    return data
+
+
+@cython.freelist(256)
+@cython.final
+cdef class Storage:
+    """Memory with a version counter.  ``Storage(owner)`` keeps foreign memory alive."""
+
+    def __cinit__(self, owner=None):
+        self.owner = owner
+        self.bin = -1
+
+    def __dealloc__(self):
+        global _in_use
+        if self.bin >= 0:
+            (<Block*>self.data).next = _free_blocks[self.bin]
+            _free_blocks[self.bin] = <Block*>self.data
+            _in_use -= bin_bytes(self.bin)
+
+
+cdef cnp.ndarray new_array(int ndim, cnp.npy_intp* shape, int typenum):
+    """A fresh, uninitialised, C-contiguous array in memory of the allocator."""
+    cdef cnp.dtype descr = cnp.PyArray_DescrFromType(typenum)
+    cdef size_t nbytes = cnp.PyDataType_ELSIZE(descr)
+    cdef int axis
+    for axis in range(ndim):
+        nbytes *= shape[axis]
+    cdef Storage storage = Storage.__new__(Storage)
+    cdef int index = bin_of(nbytes)
+    if index >= BINS:
+        raise MemoryError(f"CPU allocator: {nbytes} bytes are more than this machine can address")
+    storage.data = _take(index)
+    storage.bin = index
+    storage.nbytes = nbytes
+    Py_INCREF(descr)
+    cdef cnp.ndarray array = PyArray_NewFromDescr(&PyArray_Type, descr, ndim, shape, NULL, storage.data,
+                                                  cnp.NPY_ARRAY_CARRAY, None)
+    Py_INCREF(storage)
+    PyArray_SetBaseObject(array, storage)
+    return array
+
+
+cdef cnp.ndarray new_like(cnp.ndarray other):
+    """A fresh C-contiguous array with the shape and dtype of ``other``."""
+    return new_array(cnp.PyArray_NDIM(other), cnp.PyArray_DIMS(other), cnp.PyArray_TYPE(other))
+
+
+def empty(tuple shape, cnp.dtype dtype not None):
+    """An uninitialised C-contiguous NumPy array of ``shape`` in memory of the caching allocator."""
+    cdef cnp.npy_intp dims[64]
+    cdef int axis, ndim = len(shape)
+    if ndim > 64:
+        raise ValueError(f"a tensor has at most 64 dimensions, got {ndim}")
+    for axis in range(ndim):
+        dims[axis] = shape[axis]
+    return new_array(ndim, dims, dtype.num)
+
+
+def empty_cache():
+    """Give every unused block of the CPU allocator back to the operating system."""
+    global _held
+    cdef int index
+    cdef Block* block
+    for index in range(BINS):
+        while _free_blocks[index] != NULL:
+            block = _free_blocks[index]
+            _free_blocks[index] = block.next
+            free(block)
+            _held -= bin_bytes(index)
+
+
+def memory_stats():
+    """Bytes of the CPU allocator: ``in_use`` by live tensors, ``peak`` of that, ``held`` from the system."""
+    return {"in_use": _in_use, "peak": _peak, "held": _held}

@@ -1,0 +1,1 @@
+cdef int team(double microseconds) noexcept nogil
