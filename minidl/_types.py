@@ -29,6 +29,7 @@ class dtype:  # noqa: N801 - PyTorch's name
     is_complex: bool
     is_signed: bool
     category: int  # BOOL, INTEGER or FLOATING
+    _attribute: str  # its name in this module, for pickle
 
     def __new__(cls) -> dtype:
         raise TypeError("minidl.dtype cannot be made; use minidl.float32, minidl.int64, ... or as_dtype(numpy_dtype)")
@@ -172,7 +173,8 @@ class device:  # noqa: N801 - PyTorch's name
         raise AttributeError(f"device.{name} cannot be set; make another one, e.g. device('cuda', 1)")
 
     def __repr__(self) -> str:
-        return f"device(type='{self.type}')" if self.index is None else f"device(type='{self.type}', index={self.index})"
+        index = "" if self.index is None else f", index={self.index}"
+        return f"device(type='{self.type}'{index})"
 
     def __str__(self) -> str:
         return self.type if self.index is None else f"{self.type}:{self.index}"
@@ -368,4 +370,4 @@ class iinfo:  # noqa: N801 - PyTorch's name
         return hash(self.dtype)
 
     def __repr__(self) -> str:
-        return f"iinfo(min={self.min}, max={self.max}, dtype={self.dtype})"
+        return f"iinfo(min={self.min:g}, max={self.max:g}, dtype={self.dtype})"
