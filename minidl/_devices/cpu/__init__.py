@@ -1,0 +1,9 @@
+"""The CPU device: the reference with its hot operations overridden by compiled kernels."""
+
+from ..reference import Reference
+
+
+class CPU(
+    Reference,
+):
+    """The signatures are those of the reference; arrays come from the caching allocator."""

@@ -1,0 +1,19 @@
+"""The reference device: every operation in readable NumPy.  It is the specification, the fallback and the oracle."""
+
+from .creation import CreationReference
+from .indexing import IndexingReference
+from .matmul import MatmulReference
+from .pointwise import PointwiseReference
+from .reduce import ReduceReference
+from .shape import ShapeReference
+
+
+class Reference(
+    PointwiseReference,
+    ReduceReference,
+    MatmulReference,
+    ShapeReference,
+    IndexingReference,
+    CreationReference,
+):
+    """Takes and returns NumPy arrays of any strides; results are fresh and C-contiguous unless named views."""
