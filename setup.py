@@ -206,7 +206,9 @@ class BuildExt(build_ext):
 
     def copy_extensions_to_source(self):
         super().copy_extensions_to_source()
-        if BLAS == "vendored":
+        if BLAS != "vendored":
+            shutil.rmtree("minidl/_libs", ignore_errors=True)
+        else:
             self.mkpath("minidl/_libs")
             for name, source in self._vendored_blas().items():
                 self.copy_file(str(source), f"minidl/_libs/{name}")
