@@ -459,6 +459,16 @@ def equal(input: Tensor, other: Tensor) -> bool:
     return input.shape == other.shape and bool((input == other).all().item())
 
 
+def is_tensor(obj: Any) -> bool:
+    """Whether ``obj`` is a Tensor."""
+    return isinstance(obj, Tensor)
+
+
+def is_floating_point(input: Tensor) -> bool:
+    """Whether the tensor holds fractions."""
+    return input.dtype.is_floating_point
+
+
 core.attach_methods(_methods())
 core.connect(promotion.promote, promotion.check_cast)
-__all__ = ["Parameter", "Tensor", "allclose", "equal"]
+__all__ = ["Parameter", "Tensor", "allclose", "equal", "is_floating_point", "is_tensor", "numel"]

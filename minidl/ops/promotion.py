@@ -69,3 +69,8 @@ def check_cast(result: np.dtype, target: np.dtype) -> None:
         raise RuntimeError(
             f"result type {type_name(source_dtype)} can't be cast to the desired output type {type_name(target_dtype)}"
         )
+
+
+def result_type(tensor1: Any, tensor2: Any) -> _types.dtype:
+    """The dtype that arithmetic on two tensors or numbers would have."""
+    return common_dtype((tensor1, tensor2))

@@ -20,7 +20,7 @@ def _sum_backward(F, node, grad):
 
 def _mean_backward(F, node, grad):
     shape, dims, keepdim = node.args
-    share = F.div(grad, float(max(count(shape, dims), 1)))
+    share = F.div(grad, float(count(shape, dims) or 1))
     return F.expand(with_dims(F, share, shape, dims, keepdim), shape)
 
 
@@ -43,7 +43,7 @@ def _picked_backward(F, node, grad, index):
 
 def _var_backward(F, node, grad, input):
     shape, dims, correction, keepdim = node.args
-    scale = 2.0 / max(count(shape, dims) - correction, 0) if count(shape, dims) > correction else math.nan
+    scale = 2.0 / (count(shape, dims) - correction) if count(shape, dims) > correction else math.nan
     centred = F.sub(input, F.mean(input, dims, True))
     return F.mul(F.mul(with_dims(F, grad, shape, dims, keepdim), scale), centred)
 
