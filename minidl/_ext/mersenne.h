@@ -1,8 +1,8 @@
 /* The Mersenne Twister MT19937 and the transformations that turn its words into PyTorch's numbers.
  *
  * M. Matsumoto and T. Nishimura, "Mersenne Twister", ACM TOMACS 8 (1998).  A word is 32 random bits; 64 bits are two
- * words, the first one the upper.  Every multiply-add that PyTorch's build for AVX2 fuses is written as fma here, and no
- * other may be fused: hence the same bits as PyTorch on every processor.
+ * words, the first one the upper.  Every multiply-add that PyTorch's build for AVX2 fuses is written as fma here, and
+ * nothing else is left that a compiler could fuse: hence the same bits on every processor, with FMA or without.
  */
 #ifndef MINIDL_MERSENNE_H
 #define MINIDL_MERSENNE_H
@@ -18,8 +18,8 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-/* Without knowing that the processor has it, fma is a call into libm: each loop is compiled for such processors as well,
- * and the choice made at each call.  NAME_loop is what is written below, NAME what is called. */
+/* fma is a call into libm unless the compiler knows that the processor has it: each loop is compiled for such ones as
+ * well, and chosen between at each call.  NAME_loop is what is written below, NAME what is called. */
 #if defined(__x86_64__)
 #define FOR_FMA_TOO(name, parameters, arguments)                                                           \
     __attribute__((target("avx2,fma"))) static void name##_fma parameters { name##_loop arguments; }       \

@@ -77,7 +77,7 @@ cdef class Generator:
 
     def __cinit__(self, device="cpu"):
         if str(device) != "cpu":
-            raise RuntimeError(f"Generator: device {str(device)!r} has no generator here; the one for 'cpu' is Generator()")
+            raise RuntimeError(f"Generator: there is none for device {str(device)!r}; the one for 'cpu' is Generator()")
         mt_seed(&self.mt, DEFAULT_SEED)
         self.has_normal = False
 
@@ -202,8 +202,8 @@ cdef void normals_one_by_one(Generator generator, real* out, Py_ssize_t n, doubl
 def fill_normal(Generator generator, cnp.ndarray out, double mean, double std, bint in_blocks):
     """out (contiguous, float32 or float64): normal.
 
-    With ``in_blocks`` (16 values or more), blocks of 16 uniforms are turned into normals in place, the halves of a block
-    making the pairs of Box and Muller; if a part of a block is left, the last 16 values are drawn anew.
+    With ``in_blocks`` (16 values or more), blocks of 16 uniforms are turned into normals in place, the halves of a
+    block making the pairs of Box and Muller; if a part of a block is left, the last 16 values are drawn anew.
     """
     cdef Py_ssize_t n = cnp.PyArray_SIZE(out)
     cdef float* single = <float*>cnp.PyArray_DATA(out)
@@ -242,7 +242,7 @@ cdef void integers(mersenne* mt, number* out, Py_ssize_t n, uint64_t count, int6
 
 
 def fill_integers(Generator generator, cnp.ndarray out, uint64_t count, int64_t low):
-    """out (contiguous): low + a word (from a count of 2**28 on, 64 bits) modulo count; count 0: 64 bits as they come."""
+    """out (contiguous): low + a word modulo count, of 64 bits from a count of 2**28 on; count 0: 64 bits as they come."""
     cdef Py_ssize_t n = cnp.PyArray_SIZE(out)
     cdef void* data = cnp.PyArray_DATA(out)
     cdef int type = cnp.PyArray_TYPE(out)
