@@ -81,7 +81,10 @@ def conv2d_forward(cnp.ndarray output, cnp.ndarray input, cnp.ndarray weight, cn
                    Kernel kernel=AUTO):
     """output (N, OC, OH, OW) = the convolution of input (N, C, H, W) with weight (OC, C/groups, KH, KW), plus bias."""
     cdef const Conv2d* g = conv2d_fields(geometry.packed)
-    cdef const void* add = NULL if bias is None else cnp.PyArray_DATA(bias)
+    cdef const void* add = NULL
+    if bias is not None:
+        both_float32(input, bias)
+        add = cnp.PyArray_DATA(bias)
     kernel = resolve(kernel, g)
     if both_float32(input, weight):
         forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),

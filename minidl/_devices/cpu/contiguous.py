@@ -7,8 +7,9 @@ from minidl._ext.storage import empty
 
 def contiguous(array: np.ndarray) -> np.ndarray:
     """``array`` itself if it is C-contiguous and aligned, else a copy of it in memory of the caching allocator."""
-    if array.flags.carray or (array.flags.c_contiguous and array.flags.aligned and array.dtype.isnative):
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned:
         return array
-    copy = empty(array.shape, array.dtype.newbyteorder("="))
+    copy = empty(array.shape, array.dtype)
     copy[...] = array
     return copy
