@@ -1,0 +1,67 @@
+/* Short runs of numbers: copy, add, scale-and-add, dot product, for the inner loops of convolution.
+ *
+ * im2col moves runs of a few dozen bytes, for which a call of memcpy costs more than the copy; and the compiler may
+ * not reorder a floating point sum unless told to, which "omp simd reduction" does (a fixed order: the same bits
+ * every time).  Everything else in these kernels is Cython. */
+#ifndef MINIDL_RUNS_H
+#define MINIDL_RUNS_H
+
+#include <stddef.h>
+#include <string.h>
+
+/* Copies n bytes.  From 16 bytes on in whole 16-byte pieces, the last one overlapping the one before. */
+static inline void copy_run(void *restrict to, const void *restrict from, ptrdiff_t n)
+{
+    char *t = (char *)to;
+    const char *f = (const char *)from;
+    if (n > 512) {
+        memcpy(t, f, (size_t)n);
+    } else if (n >= 16) {
+        for (ptrdiff_t i = 0; i < n - 16; i += 16)
+            memcpy(t + i, f + i, 16);
+        memcpy(t + n - 16, f + n - 16, 16);
+    } else {
+        for (ptrdiff_t i = 0; i < n; i += 4)
+            memcpy(t + i, f + i, 4);
+    }
+}
+
+#define MINIDL_RUNS(real, suffix)                                                                                  \
+    /* to[i] += from[i] */                                                                                         \
+    static inline void add_run_##suffix(real *restrict to, const real *restrict from, ptrdiff_t n)                 \
+    {                                                                                                              \
+        _Pragma("omp simd") for (ptrdiff_t i = 0; i < n; i++) to[i] += from[i];                                    \
+    }                                                                                                              \
+    /* to[i * to_step] += factor * from[i * from_step] */                                                          \
+    static inline void scaled_add_run_##suffix(real *restrict to, ptrdiff_t to_step, const real *restrict from,    \
+                                               ptrdiff_t from_step, real factor, ptrdiff_t n)                      \
+    {                                                                                                              \
+        if (to_step == 1 && from_step == 1) {                                                                      \
+            _Pragma("omp simd") for (ptrdiff_t i = 0; i < n; i++) to[i] += factor * from[i];                       \
+        } else {                                                                                                   \
+            for (ptrdiff_t i = 0; i < n; i++) to[i * to_step] += factor * from[i * from_step];                     \
+        }                                                                                                          \
+    }                                                                                                              \
+    /* sum of a[i] * b[i * b_step] */                                                                              \
+    static inline real dot_run_##suffix(const real *a, const real *b, ptrdiff_t b_step, ptrdiff_t n)               \
+    {                                                                                                              \
+        real sum = 0;                                                                                              \
+        if (b_step == 1) {                                                                                         \
+            _Pragma("omp simd reduction(+ : sum)") for (ptrdiff_t i = 0; i < n; i++) sum += a[i] * b[i];           \
+        } else {                                                                                                   \
+            _Pragma("omp simd reduction(+ : sum)") for (ptrdiff_t i = 0; i < n; i++) sum += a[i] * b[i * b_step];  \
+        }                                                                                                          \
+        return sum;                                                                                                \
+    }                                                                                                              \
+    /* sum of a[i] */                                                                                              \
+    static inline real sum_run_##suffix(const real *a, ptrdiff_t n)                                                \
+    {                                                                                                              \
+        real sum = 0;                                                                                              \
+        _Pragma("omp simd reduction(+ : sum)") for (ptrdiff_t i = 0; i < n; i++) sum += a[i];                      \
+        return sum;                                                                                                \
+    }
+
+MINIDL_RUNS(float, f32)
+MINIDL_RUNS(double, f64)
+
+#endif
