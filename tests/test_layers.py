@@ -21,6 +21,7 @@ LAYERS = [
     ["minidl.geometry", "minidl._types", "minidl._version", "minidl._cuda_sources"],
     ["minidl._ext.__init__", "minidl._ext.core", "minidl._ext.storage", "minidl._ext.threads"],
     ["minidl._ext"],
+    ["minidl._random"],
     ["minidl._devices"],
     ["minidl.autograd"],
     ["minidl.ops"],
