@@ -33,6 +33,9 @@ class _Geometry:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__} is immutable; make another one instead of setting {name}")
 
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable; {name} cannot be deleted")
+
     def __reduce__(self):
         return _rebuild, (type(self), {name: getattr(self, name) for name in self.fields})
 

@@ -45,6 +45,7 @@ cdef extern from "Python.h":
     void PyType_Modified(PyTypeObject* type)
 
 cdef dict REGISTRY = {}             # name -> Op or Tensor-level function: what the graph namespace offers
+REGISTERED = REGISTRY
 cdef dict DUNDERS = {}              # name -> function behind a special method that the slots below do not spell out
 cdef object PROMOTE = None
 cdef object CHECK_CAST = None
