@@ -178,13 +178,17 @@ class BuildExt(build_ext):
         """Cython to C, below ``build/`` so that the source tree holds no generated file."""
         import numpy
         from Cython.Build import cythonize
+        from Cython.Compiler.Errors import CompileError
 
-        translated = cythonize(
-            self.extensions,
-            build_dir="build/cython-checks" if CHECKS else "build/cython",
-            compiler_directives=DIRECTIVES,
-            nthreads=self.parallel if isinstance(self.parallel, int) and sys.platform == "linux" else 0,
-        )
+        try:
+            translated = cythonize(
+                self.extensions,
+                build_dir="build/cython-checks" if CHECKS else "build/cython",
+                compiler_directives=DIRECTIVES,
+                nthreads=self.parallel if isinstance(self.parallel, int) and sys.platform == "linux" else 0,
+            )
+        except CompileError as error:
+            raise SystemExit(f"Cython cannot translate {error}; what it says about it stands above.") from None
         sources = {extension.name: extension.sources for extension in translated}
         for ext in self.extensions:
             ext.sources = sources[ext.name]

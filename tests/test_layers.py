@@ -21,10 +21,11 @@ LAYERS = [
     ["minidl.geometry", "minidl._types", "minidl._version", "minidl._cuda_sources"],
     ["minidl._ext.__init__", "minidl._ext.core", "minidl._ext.storage", "minidl._ext.threads"],
     ["minidl._ext"],
+    ["minidl._random"],
     ["minidl._devices"],
     ["minidl.autograd"],
     ["minidl.ops"],
-    ["minidl._tensor"],
+    ["minidl._tensor", "minidl._printing"],
     ["minidl.nn", "minidl.optim", "minidl.utils", "minidl.datasets", "minidl.transforms"],
     ["minidl.__init__", "minidl.backends", "minidl.cuda", "minidl.explain"],
 ]
