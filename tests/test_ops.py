@@ -43,13 +43,13 @@ def ops_on_tape(tensor):
     return names
 
 
-@pytest.mark.parametrize("case", CASES, ids=ids)
+@pytest.mark.parametrize("case", [c for c in CASES if c.exact], ids=ids)
 def test_gradients_agree_with_finite_differences(case):
     tensors = on(minidl.zeros(1)._backend, case.arrays())
     minidl.autograd.gradcheck(lambda *args: case.call(minidl, *args), tensors)
 
 
-@pytest.mark.parametrize("case", [c for c in CASES if c.gradgrad], ids=ids)
+@pytest.mark.parametrize("case", [c for c in CASES if c.exact], ids=ids)
 def test_second_derivatives_agree_with_finite_differences(case):
     tensors = on(minidl.zeros(1)._backend, case.arrays())
     minidl.autograd.gradgradcheck(lambda *args: case.call(minidl, *args), tensors, atol=1e-4)
@@ -59,8 +59,7 @@ def test_second_derivatives_agree_with_finite_differences(case):
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 2e-5), (np.float64, 1e-12)])
 def test_the_cpu_agrees_with_the_reference(case, dtype, tolerance):
     """float32: a few hundred roundings of 6e-8 on numbers near one; float64: the same of 1e-16."""
-    if "cast" in case.name and dtype == np.float64:
-        pytest.skip("goes through float32")
+    tolerance = tolerance if case.exact else 2e-5
     results = []
     for backend in (REFERENCE, minidl.zeros(1)._backend):
         tensors = on(backend, case.arrays(), dtype)
