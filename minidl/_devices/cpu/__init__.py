@@ -1,9 +1,11 @@
 """The CPU device: the reference with its hot operations overridden by compiled kernels."""
 
 from ..reference import Reference
+from .pointwise import PointwiseCPU
 
 
 class CPU(
+    PointwiseCPU,
     Reference,
 ):
     """The signatures are those of the reference; arrays come from the caching allocator."""
