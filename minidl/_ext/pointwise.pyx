@@ -71,10 +71,12 @@ cdef extern from *:
     BINARY(relu_backward, b <= 0 ? 0 : a)            /* a = grad_output, b = output */
     BINARY(tanh_backward, a * (1 - b * b))
     BINARY(sigmoid_backward, a * ((1 - b) * b))
+    UNARY(sign, (a > 0) - (a < 0))                   /* 0 for NaN, as in PyTorch */
     UNARY(one_over_one_plus, 1 / (1 + a))
 
     static const struct { const char *name; inner_loop f32, f64; } own_loops[] = {
         {"relu", relu_f32, relu_f64},
+        {"sign", sign_f32, sign_f64},
         {"relu_backward", relu_backward_f32, relu_backward_f64},
         {"tanh_backward", tanh_backward_f32, tanh_backward_f64},
         {"sigmoid_backward", sigmoid_backward_f32, sigmoid_backward_f64},
@@ -572,6 +574,17 @@ def binary(reference, double nanoseconds=0.0, bint floats_only=False):
 
     def method(a, b):
         return apply_binary(loops, a, b)
+
+    method.__name__, method.__doc__ = reference.__name__, reference.__doc__
+    return method
+
+
+def backward(reference):
+    """The fast version of ``reference(self, grad_output, output)``."""
+    cdef Loops loops = Loops(reference, 0.0, False)
+
+    def method(grad_output, output):
+        return apply_binary(loops, grad_output, output)
 
     method.__name__, method.__doc__ = reference.__name__, reference.__doc__
     return method

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..._ext import pointwise
-from ..._ext.pointwise import binary, in_place, unary
+from ..._ext.pointwise import backward, binary, in_place, unary
 from ..._ext.storage import empty
 from ..reference.pointwise import PointwiseReference, alike
 
@@ -68,9 +68,9 @@ class PointwiseCPU(PointwiseReference):
     bitwise_and = staticmethod(binary(_reference.bitwise_and))
     bitwise_or = staticmethod(binary(_reference.bitwise_or))
     bitwise_xor = staticmethod(binary(_reference.bitwise_xor))
-    relu_backward = staticmethod(binary(_reference.relu_backward))
-    tanh_backward = staticmethod(binary(_reference.tanh_backward))
-    sigmoid_backward = staticmethod(binary(_reference.sigmoid_backward))
+    relu_backward = staticmethod(backward(_reference.relu_backward))
+    tanh_backward = staticmethod(backward(_reference.tanh_backward))
+    sigmoid_backward = staticmethod(backward(_reference.sigmoid_backward))
 
     _power = staticmethod(binary(_reference._power, 10.0, floats_only=True))
 

@@ -75,7 +75,6 @@ class PointwiseReference:
 
     neg = _unary("neg", np.negative)
     abs = _unary("abs", np.absolute)
-    sign = _unary("sign", np.sign)
     exp = _unary("exp", np.exp)
     expm1 = _unary("expm1", np.expm1)
     log = _unary("log", np.log)
@@ -127,6 +126,10 @@ class PointwiseReference:
     bitwise_xor = _binary("bitwise_xor", np.bitwise_xor)
 
     _power = _binary("pow", np.power)
+
+    def sign(self, x):
+        """-1, 0 or 1; 0 for NaN, as in PyTorch."""
+        return np.asarray((x > 0).astype(x.dtype) - (x < 0), x.dtype, order="C")
 
     def round(self, x):
         """Halves go to the even neighbour."""
