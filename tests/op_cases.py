@@ -103,7 +103,7 @@ POINTWISE = [
     _case("logsigmoid", lambda lib, a: lib.nn.functional.logsigmoid(a), (3, 4)),
     _case("clone", lambda lib, a: a.clone() * 2, (3, 4)),
     _case("cast", lambda lib, a: (a.float() * 1.0).double() * 3.0, ((3, 4), "positive"), exact=False),
-    _case("in-place chain", lambda lib, a, b: (a * 2).add_(b).mul_(3.0).exp_(), (3, 4), (4,)),
+    _case("in-place chain", lambda lib, a, b: (a * 2).add_(b).mul_(3.0).tanh_(), (3, 4), (4,)),
     _case("in-place views", _copied_view, (3, 4), (2, 2)),
     _case("fill_", lambda lib, a: (a * 2)[0].fill_(3.0) + (a * 2).zero_(), (3, 4)),
 ]
