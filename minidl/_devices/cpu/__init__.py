@@ -3,10 +3,12 @@
 from ..reference import Reference
 from .matmul import MatmulCPU
 from .pointwise import PointwiseCPU
+from .reduce import ReduceCPU
 
 
 class CPU(
     PointwiseCPU,
+    ReduceCPU,
     MatmulCPU,
     Reference,
 ):
