@@ -8,11 +8,13 @@ from .normalization import NormalizationCPU
 from .optimizer import OptimizerCPU
 from .pointwise import PointwiseCPU
 from .pool import PoolCPU
+from .reduce import ReduceCPU
 from .softmax import SoftmaxCPU
 
 
 class CPU(
     PointwiseCPU,
+    ReduceCPU,
     MatmulCPU,
     ConvCPU,
     PoolCPU,
