@@ -200,7 +200,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         elif arg is not None and not isinstance(arg, bool):
             raise TypeError(f"to() received an invalid argument {arg!r}; expected a dtype, a device or a tensor")
     result = self
-    if device is not None and backend_of(device) is not self._backend:
+    if device is not None and _types.device(device) != self.device:
         result = core.from_raw(backend_of(device).from_host(self._backend.to_host(self._raw)), backend_of(device))
     if dtype is not None:
         result = shape.cast(result, dtype)
@@ -475,5 +475,5 @@ def set_rng_state(new_state: Tensor) -> None:
 
 
 core.attach_methods(_methods())
-core.connect(promotion.promote, promotion.check_cast)
+core.connect(promotion.promote, promotion.check_cast, matmul.matmul)
 __all__ = ["Parameter", "Tensor", "allclose", "equal", "get_rng_state", "is_floating_point", "is_tensor", "numel", "set_rng_state"]

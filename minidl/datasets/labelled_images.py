@@ -47,8 +47,8 @@ class LabelledImages:
 
     A sample is ``(image, label)``. Without a ``transform`` the image is what torchvision's ``ToTensor`` makes of it:
     float32, (1, H, W), pixels divided by 255; then ``(pixel - mean) / std`` where these are given. (torchvision's own
-    data sets give a PIL image here; nothing in minidl needs PIL.) A ``transform`` gets the raw uint8 (H, W) image, as
-    ``ToTensor`` wants it, and its result is the image; ``mean`` and ``std`` cannot be combined with it.
+    data sets give a PIL image here; nothing in minidl needs PIL.) A ``transform`` gets a copy of the raw image, uint8
+    (H, W), as ``ToTensor`` wants it, and its result is the image; ``mean`` and ``std`` cannot be combined with it.
     ``target_transform`` gets the label, an ``int``.
 
     ``data`` is uint8 (N, H, W) and ``targets`` int64 (N,). Both may be replaced, for example by a slice of themselves.
@@ -101,7 +101,7 @@ class LabelledImages:
         i = operator.index(index)
         raw = np.asarray(self.data)[i]
         label = int(np.asarray(self.targets)[i])
-        image = _to_tensor(self._scaled(raw[None])) if self.transform is None else self.transform(raw)
+        image = _to_tensor(self._scaled(raw[None])) if self.transform is None else self.transform(raw.copy())
         return image, label if self.target_transform is None else self.target_transform(label)
 
     def fetch(self, indices: Sequence[int] | np.ndarray) -> tuple[Any, Any]:
