@@ -77,6 +77,7 @@ from minidl.ops.pointwise import (
     cosh,
     div,
     eq,
+    erf,
     exp,
     expm1,
     floor,
