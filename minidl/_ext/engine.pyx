@@ -261,17 +261,17 @@ cdef bint exclusively_held(object grad):
     """True if nobody but the caller's variable and this argument's reference knows the array or its memory."""
     if not cnp.PyArray_CheckExact(grad) or Py_REFCNT(grad) > 1:
         return False
-    cdef object base = (<cnp.ndarray>grad).base
-    if not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>grad):
+    if cnp.PyArray_BASE(<cnp.ndarray>grad) == NULL or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>grad):
         return False
     # One reference from the array, one from the local variable.
+    cdef object base = <object>cnp.PyArray_BASE(<cnp.ndarray>grad)
     return type(base) is Storage and Py_REFCNT(base) <= 2
 
 
 cdef set ancestors_of(list roots, set targets):
     """The targets, and all nodes on the way from ``roots`` to them: an iterative walk, oldest node last."""
     cdef set seen = set()
-    cdef list stack = [node for node in roots if node is not None]
+    cdef list stack = list(roots)
     cdef list nodes = []
     cdef Node node
     while stack:

@@ -18,6 +18,8 @@ def _prepare(tensors: list[Tensor], gradients: Any) -> list[Tensor]:
     given = [None] * len(tensors) if gradients is None else _as_list(gradients)
     if len(given) != len(tensors):
         raise RuntimeError(f"got {len(tensors)} tensors and {len(given)} gradients")
+    if not tensors:
+        raise RuntimeError("grad and backward need at least one tensor to differentiate")
     prepared = []
     for tensor, gradient in zip(tensors, given, strict=True):
         if not tensor.requires_grad:

@@ -10,7 +10,6 @@ import numpy as np
 from minidl._ext import core
 from minidl._ext.core import Tensor
 from minidl.autograd.backward import grad as _grad
-from minidl.autograd.grad_mode import no_grad
 
 
 class GradcheckError(RuntimeError):
@@ -40,12 +39,10 @@ def _numerical(function: Callable[..., Any], inputs: tuple[Any, ...], which: int
         for sign in (1.0, -1.0):
             moved = original.copy()
             moved.reshape(-1)[place] += sign * eps
-            with no_grad():
-                backend.copy_(x._raw, backend.from_host(moved))
-                sides.append([_host(out).copy() for out in _outputs(function, inputs)])
+            backend.copy_(x._raw, backend.from_host(moved))
+            sides.append([_host(out).copy() for out in _outputs(function, inputs)])
         columns.append([(up - down).reshape(-1) / (2 * eps) for up, down in zip(*sides, strict=True)])
-    with no_grad():
-        backend.copy_(x._raw, backend.from_host(original))
+    backend.copy_(x._raw, backend.from_host(original))
     outputs = len(_outputs(function, inputs))
     return [
         np.array([column[o] for column in columns]).reshape(original.size, -1) if columns else np.zeros((0, 0))

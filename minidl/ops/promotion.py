@@ -12,6 +12,17 @@ from minidl._ext.core import Tensor
 _ARITHMETIC, _FLOAT, _COMPARE = 1, 2, 3
 
 
+_TYPE_NAMES = {
+    "float32": "Float", "float64": "Double", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long",
+    "uint8": "Byte", "bool": "Bool",
+}
+
+
+def type_name(dtype: _types.dtype) -> str:
+    """PyTorch's word for a dtype in its messages, such as ``Float`` or ``Long``."""
+    return _TYPE_NAMES[dtype.np.name]
+
+
 def common_dtype(operands: tuple[Any, ...]) -> _types.dtype:
     """The dtype that tensors, zero-dimensional tensors and Python numbers share."""
     described = []
@@ -56,6 +67,10 @@ def check_cast(result: np.dtype, target: np.dtype) -> None:
     source_dtype, target_dtype = _types.from_numpy_dtype(result), _types.from_numpy_dtype(target)
     if not _types.can_cast(source_dtype, target_dtype):
         raise RuntimeError(
-            f"result type {_types.type_name(source_dtype)} can't be cast to the desired output type "
-            f"{_types.type_name(target_dtype)}"
+            f"result type {type_name(source_dtype)} can't be cast to the desired output type {type_name(target_dtype)}"
         )
+
+
+def result_type(tensor1: Any, tensor2: Any) -> _types.dtype:
+    """The dtype that arithmetic on two tensors or numbers would have."""
+    return common_dtype((tensor1, tensor2))
