@@ -100,14 +100,9 @@ def _contains(self: Tensor, element: Any) -> bool:
 
 
 def _repr(self: Tensor) -> str:
-    suffixes = []
-    if self.device.type != "cpu":
-        suffixes.append(f"device='{self.device}'")
-    if self.grad_fn is not None:
-        suffixes.append(f"grad_fn=<{self.grad_fn.name()}>")
-    elif self.requires_grad:
-        suffixes.append("requires_grad=True")
-    text = _printing.tensor_repr(self._backend.to_host(self._raw), suffixes)
+    grad_fn = self.grad_fn
+    text = _printing.tensor_repr(
+        self._backend.to_host(self._raw), str(self.device), self.requires_grad, grad_fn and grad_fn.name())
     return f"Parameter containing:\n{text}" if isinstance(self, Parameter) else text
 
 
@@ -205,7 +200,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         elif arg is not None and not isinstance(arg, bool):
             raise TypeError(f"to() received an invalid argument {arg!r}; expected a dtype, a device or a tensor")
     result = self
-    if device is not None and backend_of(device) is not self._backend:
+    if device is not None and _types.device(device) != self.device:
         result = core.from_raw(backend_of(device).from_host(self._backend.to_host(self._raw)), backend_of(device))
     if dtype is not None:
         result = shape.cast(result, dtype)
@@ -469,6 +464,16 @@ def is_floating_point(input: Tensor) -> bool:
     return input.dtype.is_floating_point
 
 
+def get_rng_state() -> Tensor:
+    """The state of the default generator, a uint8 tensor in PyTorch's own format."""
+    return creation.from_numpy(_random.get_rng_state())
+
+
+def set_rng_state(new_state: Tensor) -> None:
+    """Put the default generator back to a state of ``get_rng_state``."""
+    _random.set_rng_state(numpy(new_state))
+
+
 core.attach_methods(_methods())
-core.connect(promotion.promote, promotion.check_cast)
-__all__ = ["Parameter", "Tensor", "allclose", "equal", "is_floating_point", "is_tensor", "numel"]
+core.connect(promotion.promote, promotion.check_cast, matmul.matmul)
+__all__ = ["Parameter", "Tensor", "allclose", "equal", "get_rng_state", "is_floating_point", "is_tensor", "numel", "set_rng_state"]

@@ -198,7 +198,8 @@ def test_an_interrupt_keeps_the_part_and_gives_no_file(server, target, monkeypat
     part.write_bytes(CONTENT[:1234])
     with pytest.raises(KeyboardInterrupt):
         fetch(server, target, "good")
-    assert list(target.parent.iterdir()) == [part] and part.read_bytes() == CONTENT[:1234]
+    assert list(target.parent.iterdir()) == [part]
+    assert part.read_bytes() == CONTENT[:1234]
 
 
 def test_who_comes_second_waits_and_downloads_nothing(server, target):
@@ -208,13 +209,26 @@ def test_who_comes_second_waits_and_downloads_nothing(server, target):
     with _locked(part) as file:  # as another process would hold it
         second.start()
         second.join(0.2)
-        assert second.is_alive() and server.requests == []
+        assert second.is_alive()
+        assert server.requests == []
         file.write(CONTENT)
         file.flush()
         part.rename(target)
     second.join()
     assert_only(target)
     assert server.requests == []
+
+
+def test_who_comes_second_does_it_alone_when_the_first_gave_up(server, target):
+    target.parent.mkdir()
+    part = target.with_name("file.gz.part")
+    second = threading.Thread(target=fetch, args=(server, target, "good"))
+    with _locked(part):
+        second.start()
+        second.join(0.2)
+        part.unlink()
+    second.join()
+    assert_only(target)
 
 
 @pytest.fixture
@@ -262,7 +276,7 @@ def test_a_data_set_replaces_a_truncated_file(tiny, tmp_path):
 
 
 def test_a_login_page_is_named_as_what_it_is_not(tiny):
-    with pytest.raises(RuntimeError, match="/wrong/train-images-idx3-ubyte.gz: .*is not an IDX file"):
+    with pytest.raises(RuntimeError, match=r"/wrong/train-images-idx3-ubyte\.gz: .*is not an IDX file"):
         tiny("wrong", download=True)
 
 

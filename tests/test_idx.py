@@ -30,8 +30,11 @@ def test_what_is_written_is_read(tmp_path_factory, array, name):
     write_idx(path, array)
     back = read_idx(path)
     np.testing.assert_array_equal(back, array)
-    assert back.dtype == array.dtype and back.shape == array.shape and back.dtype.isnative
-    assert back.flags.writeable and back.flags.owndata
+    assert back.dtype == array.dtype
+    assert back.shape == array.shape
+    assert back.dtype.isnative
+    assert back.flags.writeable
+    assert back.flags.owndata
 
 
 @pytest.mark.parametrize("array", [np.arange(6, dtype=">i4").reshape(2, 3), np.arange(12, dtype="i4").reshape(3, 4).T])
@@ -63,7 +66,7 @@ def test_a_truncated_file_is_refused_at_any_length(tmp_path, length):
     assert len(content) == 40
     path = tmp_path / "images"
     path.write_bytes(content[:length])
-    with pytest.raises(ValueError, match="images.*(truncated|not an IDX file)"):
+    with pytest.raises(ValueError, match=r"images.*(truncated|not an IDX file)"):
         read_idx(path)
 
 

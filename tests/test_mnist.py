@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -33,7 +34,7 @@ IMAGES, LABELS, TEST_IMAGES, TEST_LABELS = ARRAYS
 class Tiny(MNIST):
     """MNIST with seven training and four test digits."""
 
-    files = {
+    files: ClassVar = {
         train: tuple(
             IdxFile(name, array.shape, hashlib.md5(format_idx(array)).hexdigest())
             for name, array in ARRAYS.items()
@@ -71,8 +72,10 @@ def test_files_are_found_where_torchvision_and_people_put_them(tmp_path, folder,
     for dataset, images, labels in ((train, IMAGES, LABELS), (test, TEST_IMAGES, TEST_LABELS)):
         np.testing.assert_array_equal(dataset.data, ARRAYS[images])
         np.testing.assert_array_equal(dataset.targets, ARRAYS[labels])
-        assert dataset.data.dtype == np.uint8 and dataset.targets.dtype == np.int64
-        assert dataset.data.flags.writeable and len(dataset) == len(ARRAYS[labels])
+        assert dataset.data.dtype == np.uint8
+        assert dataset.targets.dtype == np.int64
+        assert dataset.data.flags.writeable
+        assert len(dataset) == len(ARRAYS[labels])
 
 
 def test_the_home_folder_may_be_a_tilde(root, monkeypatch):
@@ -162,10 +165,12 @@ def test_a_good_copy_elsewhere_serves(root):
 
 def test_a_sample_is_a_scaled_image_and_an_int(tiny):
     image, label = tiny[2]
-    assert image.shape == (1, 28, 28) and image.dtype == np.float32
+    assert image.shape == (1, 28, 28)
+    assert image.dtype == np.float32
     # One rounding: the float32 nearest to the quotient.
     np.testing.assert_array_equal(image[0], (ARRAYS[IMAGES][2] / 255.0).astype(np.float32))
-    assert label == 4 and type(label) is int
+    assert label == 4
+    assert type(label) is int
     assert tiny[-1][1] == tiny[np.int64(6)][1] == 1
     assert [label for _, label in tiny] == [5, 0, 4, 1, 9, 2, 1]
     with pytest.raises(IndexError, match="7 is out of bounds"):
@@ -183,8 +188,11 @@ def test_a_sample_is_not_a_view_of_the_data(tiny):
 def test_fetching_gives_the_samples_stacked(root, numbers, indices):
     dataset = Tiny(root, **numbers)
     images, labels = dataset.fetch(indices)
-    assert images.shape == (len(indices), 1, 28, 28) and images.dtype == np.float32 and images.flags.c_contiguous
-    assert labels.shape == (len(indices),) and labels.dtype == np.int64
+    assert images.shape == (len(indices), 1, 28, 28)
+    assert images.dtype == np.float32
+    assert images.flags.c_contiguous
+    assert labels.shape == (len(indices),)
+    assert labels.dtype == np.int64
     for row, index in enumerate(indices):
         image, label = dataset[index]
         np.testing.assert_array_equal(images[row], image)
@@ -202,6 +210,7 @@ def test_fetching_refuses_an_index_out_of_range(tiny):
         tiny.fetch([0, 7])
 
 
+@pytest.mark.torch
 def test_normalized_pixels_have_the_bits_of_torchvision(root):
     torch = pytest.importorskip("torch")
     images, _ = Tiny(root, mean=0.1307, std=0.3081).fetch(range(7))
@@ -224,6 +233,12 @@ def test_transforms(root):
     assert dataset.__getitems__([3, 0]) == [dataset[3], dataset[0]]
 
 
+def test_a_transform_that_writes_does_not_change_the_data(root):
+    dataset = Tiny(root, transform=lambda image: image.fill(0))
+    assert dataset[0] == (None, 5)
+    np.testing.assert_array_equal(dataset.data, ARRAYS[IMAGES])
+
+
 def test_a_target_transform_alone_applies_to_batches(root):
     batch = Tiny(root, target_transform=str).__getitems__([0, 4])
     assert [label for _, label in batch] == ["5", "9"]
@@ -238,7 +253,9 @@ def test_mean_and_std_are_checked(root):
 
 def test_data_may_be_cut_by_the_user(tiny):
     tiny.data, tiny.targets = tiny.data[2:4], tiny.targets[2:4]
-    assert len(tiny) == 2 and tiny[0][1] == 4 and len(list(tiny)) == 2
+    assert len(tiny) == 2
+    assert tiny[0][1] == 4
+    assert len(list(tiny)) == 2
     np.testing.assert_array_equal(tiny.fetch([1, 0])[1], [1, 4])
 
 
@@ -248,18 +265,23 @@ def test_a_batch_costs_one_gather_and_no_copy(tiny, monkeypatch):
     monkeypatch.setattr(Tiny, "__getitem__", None)
     batch = tiny.__getitems__([4, 5, 0])
     images, labels = batch.collated()
-    assert calls == [[4, 5, 0]] and images is batch.images and labels is batch.labels
+    assert calls == [[4, 5, 0]]
+    assert images is batch.images
+    assert labels is batch.labels
     np.testing.assert_array_equal(labels, [9, 2, 5])
 
 
 def test_a_batch_is_a_list_of_samples_to_a_collate_function(tiny):
     batch = tiny.__getitems__([4, 5, 0])
-    assert isinstance(batch, Batch) and len(batch) == 3
-    assert [label for _, label in batch] == [9, 2, 5] and type(batch[0][1]) is int
+    assert isinstance(batch, Batch)
+    assert len(batch) == 3
+    assert [label for _, label in batch] == [9, 2, 5]
+    assert type(batch[0][1]) is int
     np.testing.assert_array_equal(batch[-1][0], tiny[0][0])
     assert [label for _, label in batch[1:]] == [2, 5]
 
 
+@pytest.mark.torch
 def test_the_loader_of_pytorch_takes_a_data_set(tiny):
     data = pytest.importorskip("torch.utils.data")
     batches = list(data.DataLoader(tiny, batch_size=4))
@@ -276,12 +298,14 @@ def test_repr(root):
 
 
 def test_classes():
-    assert MNIST.classes[3] == "3 - three" and FashionMNIST.classes[9] == "Ankle boot"
+    assert MNIST.classes[3] == "3 - three"
+    assert FashionMNIST.classes[9] == "Ankle boot"
     assert len(MNIST.classes) == len(FashionMNIST.classes) == 10
 
 
 def test_class_to_idx(tiny):
-    assert tiny.class_to_idx["0 - zero"] == 0 and tiny.class_to_idx["9 - nine"] == 9
+    assert tiny.class_to_idx["0 - zero"] == 0
+    assert tiny.class_to_idx["9 - nine"] == 9
 
 
 def test_a_data_set_travels_to_a_worker_process(tiny):
@@ -295,7 +319,7 @@ def test_importing_the_data_sets_is_cheap():
         "import sys, numpy; before = set(sys.modules); import minidl.datasets; "
         f"print(sorted((set(sys.modules) - before) & set({heavy})))"
     )
-    result = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
 
 
@@ -305,8 +329,10 @@ def test_importing_the_data_sets_is_cheap():
 def test_embedded_digits():
     for train, count in ((True, 10_000), (False, 2_000)):
         dataset = EmbeddedDigits(train)
-        assert dataset.data.shape == (count, 28, 28) and dataset.data.dtype == np.uint8
-        assert dataset.targets.shape == (count,) and dataset.targets.dtype == np.int64
+        assert dataset.data.shape == (count, 28, 28)
+        assert dataset.data.dtype == np.uint8
+        assert dataset.targets.shape == (count,)
+        assert dataset.targets.dtype == np.int64
         assert len(set(dataset.targets[:100])) == 10  # in random order, not class by class
     assert repr(dataset) == "Dataset EmbeddedDigits\n    Number of datapoints: 2000\n    Split: Test"
     assert dataset[0][0].shape == (1, 28, 28)
@@ -353,6 +379,7 @@ def tool():
     return module
 
 
+@pytest.mark.source_tree
 def test_the_tool_draws_by_class(tool):
     labels = np.repeat(np.arange(10), [500, 50, 55, 45, 51, 49, 50, 50, 75, 75])
     # Shares of 10: 5, .50, .55, .45, .51, .49, .50, .50, .75, .75; the five largest remainders are rounded up.
@@ -364,6 +391,7 @@ def test_the_tool_draws_by_class(tool):
     assert not np.array_equal(chosen, tool.stratified_subset(labels, 100, seed=4))
 
 
+@pytest.mark.source_tree
 def test_the_tool_writes_the_same_bytes_twice(tool, root, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tool, "MNIST", Tiny)
     monkeypatch.setattr(tool, "TRAIN", 5)
@@ -378,12 +406,14 @@ def test_the_tool_writes_the_same_bytes_twice(tool, root, tmp_path, monkeypatch,
     assert digest in capsys.readouterr().out
     for train, count in ((True, 5), (False, 3)):
         data, labels = embedded.read_embedded(tmp_path / "a.xz", digest, train)
-        assert data.shape == (count, 28, 28) and labels.shape == (count,)
+        assert data.shape == (count, 28, 28)
+        assert labels.shape == (count,)
         full = Tiny(root, train)
         source = {image.tobytes(): label for image, label in zip(full.data, full.targets, strict=True)}
         assert all(source[image.tobytes()] == label for image, label in zip(data, labels, strict=True))
 
 
+@pytest.mark.source_tree
 def test_the_tool_refuses_digits_that_are_there_twice(tool):
     images = np.arange(3, dtype=np.uint8)[:, None, None] * np.ones((28, 28), np.uint8)
     tool.check_disjoint(images[:2], images[2:])
@@ -399,11 +429,14 @@ def test_the_tool_refuses_digits_that_are_there_twice(tool):
 @needs_real_mnist
 def test_the_real_mnist():
     train, test = MNIST(REAL), MNIST(REAL, train=False)
-    assert len(train) == 60_000 and len(test) == 10_000
-    assert train.targets[:5].tolist() == [5, 0, 4, 1, 9] and test.targets[:5].tolist() == [7, 2, 1, 0, 4]
+    assert len(train) == 60_000
+    assert len(test) == 10_000
+    assert train.targets[:5].tolist() == [5, 0, 4, 1, 9]
+    assert test.targets[:5].tolist() == [7, 2, 1, 0, 4]
     # The mean and standard deviation that everyone normalizes MNIST with.
     pixels = train.data / 255.0
-    assert round(pixels.mean(), 4) == 0.1307 and round(pixels.std(), 4) == 0.3081
+    assert round(pixels.mean(), 4) == 0.1307
+    assert round(pixels.std(), 4) == 0.3081
 
 
 @needs_real_mnist
@@ -414,6 +447,7 @@ def test_the_real_mnist_is_not_taken_for_another_data_set(monkeypatch):
 
 
 @needs_real_mnist
+@pytest.mark.source_tree
 def test_the_embedded_digits_are_those_that_the_tool_draws(tool):
     for train, total in ((True, tool.TRAIN), (False, tool.TEST)):
         full, part = MNIST(REAL, train), EmbeddedDigits(train)

@@ -55,6 +55,12 @@ STORED = [
     (np.arange(8.0) + 0.5, {"requires_grad": True},
      "tensor([0.5000, 1.5000, 2.5000, 3.5000, 4.5000, 5.5000, 6.5000, 7.5000],\n"
      "       dtype=minidl.float64, requires_grad=True)"),
+    (f32([1.0, 1000.0]), {}, "tensor([   1., 1000.])"),
+    (f32([1.0, 1001.0]), {}, "tensor([1.0000e+00, 1.0010e+03])"),
+    (f32([1e8]), {}, "tensor([100000000.])"),
+    (f32([1.1e8]), {}, "tensor([1.1000e+08])"),
+    (np.array([1e-4, 0.05]), {}, "tensor([0.0001, 0.0500], dtype=minidl.float64)"),
+    (np.array([9e-5, 0.05]), {}, "tensor([9.0000e-05, 5.0000e-02], dtype=minidl.float64)"),
     (np.zeros((2, 2, 2), np.float32), {},
      "tensor([[[0., 0.],\n         [0., 0.]],\n\n        [[0., 0.],\n         [0., 0.]]])"),
     (f32([1.0]), {"prefix": "Mask("}, "Mask([1.])"),
@@ -64,6 +70,15 @@ STORED = [
 @pytest.mark.parametrize("array, words, expected", STORED)
 def test_stored_texts(array, words, expected):
     assert printing.tensor_repr(array, **words) == expected
+
+
+def test_a_suffix_moves_to_a_new_line_when_it_would_not_leave_room_for_a_parenthesis():
+    digits = (np.arange(17) % 10).astype(np.int32)
+    text = "tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6]"
+    assert len(text) + len(", dtype=minidl.int32)") == 79
+    assert printing.tensor_repr(digits) == f"{text}, dtype=minidl.int32)"
+    with printing.printoptions(linewidth=79):
+        assert printing.tensor_repr(digits) == f"{text},\n       dtype=minidl.int32)"
 
 
 def test_a_summary_of_a_matrix():

@@ -172,6 +172,31 @@ def test_promotion_of_pairs_is_torchs(torch):
         assert types.can_cast(a, b) == torch.can_cast(theirs_a, theirs_b), (a, b)
 
 
+@pytest.mark.parametrize("a, b, expected", [
+    ("bool", "uint8", "uint8"), ("uint8", "int8", "int16"), ("uint8", "int32", "int32"), ("bool", "bool", "bool"),
+    ("int64", "float32", "float32"), ("float32", "float64", "float64"), ("int16", "int8", "int16"),
+])
+def test_stored_promotions(a, b, expected):
+    assert types.promote_types(types.NAMES[a], types.NAMES[b]) is types.NAMES[expected]
+    assert types.promote_types(types.NAMES[b], types.NAMES[a]) is types.NAMES[expected]
+
+
+@pytest.mark.parametrize("operands, expected", [
+    ([("float32", DIMENSIONED), ("float64", ZERO_DIM)], "float32"),
+    ([("int8", DIMENSIONED), ("int64", ZERO_DIM)], "int8"),
+    ([("int64", DIMENSIONED), ("float64", ZERO_DIM)], "float64"),
+    ([("int64", DIMENSIONED), ("float64", SCALAR)], "float32"),
+    ([("bool", DIMENSIONED), ("int64", SCALAR)], "int64"),
+    ([("float64", ZERO_DIM), ("float32", SCALAR)], "float64"),
+    ([("uint8", DIMENSIONED), ("int8", DIMENSIONED), ("int64", SCALAR)], "int16"),
+    ([("int16", ZERO_DIM), ("int64", SCALAR)], "int16"),
+])
+def test_stored_results(operands, expected):
+    described = [(types.NAMES[name], kind) for name, kind in operands]
+    assert types.result_dtype(described) is types.NAMES[expected]
+    assert types.result_dtype(described[::-1]) is types.NAMES[expected]
+
+
 def test_promotion_refuses_other_things():
     with pytest.raises(TypeError, match="expected two dtypes"):
         types.promote_types(types.float32, np.float32)

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+# The minidl of this checkout, whatever is installed.
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from minidl.datasets import MNIST  # noqa: E402  (the checkout, not an installed minidl)
-from minidl.datasets.embedded import FILE, SHA256  # noqa: E402
-from minidl.datasets.idx import format_idx  # noqa: E402
+from minidl.datasets import MNIST
+from minidl.datasets.embedded import FILE, SHA256
+from minidl.datasets.idx import format_idx
 
 SEED = 1998  # the year of LeNet-5
 TRAIN, TEST = 10_000, 2_000

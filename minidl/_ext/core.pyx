@@ -50,7 +50,8 @@ cdef dict DUNDERS = {}              # name -> function behind a special method t
 cdef object PROMOTE = None
 cdef object CHECK_CAST = None
 cdef unsigned long _sequence = 0
-cdef Op _add = None, _sub = None, _mul = None, _div = None, _neg = None, _matmul = None, _pow = None
+cdef Op _add = None, _sub = None, _mul = None, _div = None, _neg = None, _pow = None
+cdef object _matmul = None
 
 
 cdef class _Graph:
@@ -949,10 +950,7 @@ cdef class Tensor:
         return slot(_div, other, self)
 
     def __matmul__(self, other):
-        return slot(_matmul, self, other)
-
-    def __rmatmul__(self, other):
-        return slot(_matmul, other, self)
+        return _matmul(self, other) if isinstance(other, Tensor) else NotImplemented
 
     def __neg__(self):
         return _neg.call((self,))
@@ -1131,10 +1129,11 @@ cdef dict type_dict(PyTypeObject* type):
     return <dict>minidl_type_dict(type)
 
 
-def connect(promote, check_cast):
+def connect(promote, check_cast, matmul):
     """Give the core what it must not know itself: type promotion, and the ops behind the operators."""
     global PROMOTE, CHECK_CAST, _add, _sub, _mul, _div, _neg, _matmul, _pow
     PROMOTE = promote
     CHECK_CAST = check_cast
     _add, _sub, _mul, _div = REGISTRY["add"], REGISTRY["sub"], REGISTRY["mul"], REGISTRY["div"]
-    _neg, _matmul, _pow = REGISTRY["neg"], REGISTRY["matmul"], REGISTRY["pow"]
+    _neg, _pow = REGISTRY["neg"], REGISTRY["pow"]
+    _matmul = matmul

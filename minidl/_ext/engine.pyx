@@ -271,7 +271,7 @@ cdef bint exclusively_held(object grad):
 cdef set ancestors_of(list roots, set targets):
     """The targets, and all nodes on the way from ``roots`` to them: an iterative walk, oldest node last."""
     cdef set seen = set()
-    cdef list stack = [node for node in roots if node is not None]
+    cdef list stack = list(roots)
     cdef list nodes = []
     cdef Node node
     while stack:

@@ -242,7 +242,7 @@ cdef void integers(mersenne* mt, number* out, Py_ssize_t n, uint64_t count, int6
 
 
 def fill_integers(Generator generator, cnp.ndarray out, uint64_t count, int64_t low):
-    """out (contiguous): low + a word modulo count, of 64 bits from a count of 2**28 on; count 0: 64 bits as they come."""
+    """out (contiguous): low + a word (64 bits from a count of 2**28 on) modulo count; count 0: 64 bits as they are."""
     cdef Py_ssize_t n = cnp.PyArray_SIZE(out)
     cdef void* data = cnp.PyArray_DATA(out)
     cdef int type = cnp.PyArray_TYPE(out)

@@ -155,7 +155,7 @@ class FashionMNIST(MNIST):
     ``dataset-fashion-mnist`` puts it.
     """
 
-    files = {
+    files: ClassVar[dict[bool, tuple[IdxFile, IdxFile]]] = {
         True: (
             IdxFile("train-images-idx3-ubyte", (60000, 28, 28), "f4a8712d7a061bf5bd6d2ca38dc4d50a"),
             IdxFile("train-labels-idx1-ubyte", (60000,), "9018921c3c673c538a1fc5bad174d6f9"),

@@ -15,7 +15,7 @@ def _index_put_backward(F, node, grad):
     shape, indices, values_shape, accumulate = node.args
     grad_input = grad_values = None
     if node.needs(0):
-        grad_input = grad if accumulate else F.masked_put(grad, indices)
+        grad_input = grad if accumulate else F.index_put(grad, indices, 0.0, False)
     if node.needs(2):
         picked = F.index(grad, indices)
         grad_values = picked if picked.shape == values_shape else F.sum_to(picked, values_shape)
@@ -39,8 +39,6 @@ def _scatter_add_backward(F, node, grad, index):
 _index = Op("index", backward=lambda F, node, grad: F.index_backward(grad, node.args[0], node.args[1]))
 Op("index_backward", backward=lambda F, node, grad: F.index(grad, node.args[2]))
 _index_put = Op("index_put", backward=_index_put_backward)
-Op("masked_put", forward=lambda F, grad, indices: F.index_put(grad, indices, 0.0, False),
-   backward=lambda F, node, grad: F.masked_put(grad, node.args[1]))
 _gather = Op("gather", saves={2: (0,)}, backward=lambda F, node, grad, index: F.scatter_add(
     F.new_zeros(grad, node.args[0]), node.args[1], index, grad))
 _scatter = Op("scatter", saves={2: (0, 3)}, backward=_scatter_backward)
@@ -122,18 +120,21 @@ def getitem(input: Tensor, key: Any) -> Tensor:
 def setitem(input: Tensor, key: Any, value: Any) -> None:
     """``input[key] = value``, in place, with gradients to both."""
     parts, plain = _parse(input, key)
-    if not isinstance(value, Tensor):
+    if not isinstance(value, (Tensor, bool, int, float)):
         from minidl.ops.creation import tensor
 
         value = tensor(value, dtype=input.dtype, device=input.device)
     if plain:
         target = _slice(input, parts)
+        if not isinstance(value, Tensor):
+            target.fill_(value)
+            return
         # PyTorch lets leading ones of the value fall away
         while value.ndim > target.ndim and value.shape[0] == 1:
             value = value.reshape(value.shape[1:])
         target.copy_(value)
         return
-    inplace(_index_put, input, parts, value.to(input.dtype), False)
+    inplace(_index_put, input, parts, value.to(input.dtype) if isinstance(value, Tensor) else value, False)
 
 
 def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumulate: bool = False) -> Tensor:

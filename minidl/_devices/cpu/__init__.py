@@ -2,12 +2,26 @@
 
 from ..reference import Reference
 from .conv import ConvCPU
+from .loss import LossCPU
+from .matmul import MatmulCPU
+from .normalization import NormalizationCPU
+from .optimizer import OptimizerCPU
+from .pointwise import PointwiseCPU
 from .pool import PoolCPU
+from .reduce import ReduceCPU
+from .softmax import SoftmaxCPU
 
 
 class CPU(
+    PointwiseCPU,
+    ReduceCPU,
+    MatmulCPU,
     ConvCPU,
     PoolCPU,
+    SoftmaxCPU,
+    LossCPU,
+    NormalizationCPU,
+    OptimizerCPU,
     Reference,
 ):
     """The signatures are those of the reference; arrays come from the caching allocator."""

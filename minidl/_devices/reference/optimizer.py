@@ -5,7 +5,6 @@ order of the operations is that of PyTorch's optimizers, so that the same number
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ class OptimizerReference:
     """One step of an optimizer over all parameters of a group."""
 
     @np.errstate(all="ignore")
-    def sgd_step(self, parameters: Sequence[np.ndarray], grads: Sequence[np.ndarray],
-                 momentum_buffers: Sequence[Any], first: Sequence[bool], lr: float, momentum: float,
+    def sgd_step(self, parameters: list[np.ndarray], grads: list[np.ndarray],
+                 momentum_buffers: list[Any], first: list[bool], lr: float, momentum: float,
                  dampening: float, weight_decay: float, nesterov: bool, maximize: bool) -> None:
         """Stochastic gradient descent with momentum (Sutskever et al. 2013) as PyTorch writes it.
 
@@ -38,9 +37,9 @@ class OptimizerReference:
             parameter -= lr * grad
 
     @np.errstate(all="ignore")
-    def adam_step(self, parameters: Sequence[np.ndarray], grads: Sequence[np.ndarray],
-                  exp_avgs: Sequence[np.ndarray], exp_avg_sqs: Sequence[np.ndarray],
-                  max_exp_avg_sqs: Sequence[np.ndarray] | None, steps: Sequence[int], lr: float, beta1: float,
+    def adam_step(self, parameters: list[np.ndarray], grads: list[np.ndarray],
+                  exp_avgs: list[np.ndarray], exp_avg_sqs: list[np.ndarray],
+                  max_exp_avg_sqs: list[np.ndarray] | None, steps: list[int], lr: float, beta1: float,
                   beta2: float, eps: float, weight_decay: float, amsgrad: bool, maximize: bool,
                   decoupled: bool) -> None:
         """Adam (Kingma and Ba 2015), with ``decoupled`` weight decay AdamW (Loshchilov and Hutter 2019).
@@ -48,7 +47,7 @@ class OptimizerReference:
         ``steps`` counts from 1: the number of each parameter's step that is being made.  ``amsgrad`` (Reddi et al.
         2018) keeps the largest second moments in ``max_exp_avg_sqs``, which else may be None.
         """
-        largest: Sequence[Any] = max_exp_avg_sqs if amsgrad and max_exp_avg_sqs else [None] * len(parameters)
+        largest: list[Any] = max_exp_avg_sqs if amsgrad and max_exp_avg_sqs else [None] * len(parameters)
         for parameter, grad, exp_avg, exp_avg_sq, max_exp_avg_sq, step in zip(
                 parameters, grads, exp_avgs, exp_avg_sqs, largest, steps, strict=True):
             if maximize:

@@ -43,7 +43,7 @@ def _unary(op, ufunc):
         with np.errstate(all="ignore"):
             return np.asarray(ufunc(x, order="C"))
 
-    method.__name__ = op
+    method.__name__, method.ufunc = op, ufunc
     return method
 
 
@@ -56,7 +56,7 @@ def _binary(op, ufunc, prepare=alike):
         except ValueError:
             raise broadcast_error(op, a, b) from None
 
-    method.__name__ = op
+    method.__name__, method.ufunc = op, ufunc
     return method
 
 
@@ -75,7 +75,6 @@ class PointwiseReference:
 
     neg = _unary("neg", np.negative)
     abs = _unary("abs", np.absolute)
-    sign = _unary("sign", np.sign)
     exp = _unary("exp", np.exp)
     expm1 = _unary("expm1", np.expm1)
     log = _unary("log", np.log)
@@ -126,6 +125,12 @@ class PointwiseReference:
     bitwise_or = _binary("bitwise_or", np.bitwise_or)
     bitwise_xor = _binary("bitwise_xor", np.bitwise_xor)
 
+    _power = _binary("pow", np.power)
+
+    def sign(self, x):
+        """-1, 0 or 1; 0 for NaN, as in PyTorch."""
+        return np.asarray((x > 0).astype(x.dtype) - (x < 0), x.dtype, order="C")
+
     def round(self, x):
         """Halves go to the even neighbour."""
         return self.copy(x) if x.dtype.kind in "iub" else np.asarray(np.rint(x, order="C"))
@@ -140,13 +145,9 @@ class PointwiseReference:
         if a.dtype.kind in "iu" and np.any(b < 0):
             if b.ndim == 0:
                 raise RuntimeError("Integers to negative integer powers are not allowed.")
-            sign = self.pow(a, b & 1)
-            return np.asarray(np.where(b < 0, np.where(np.abs(a) == 1, sign, 0), self.pow(a, np.maximum(b, 0))))
-        try:
-            with np.errstate(all="ignore"):
-                return np.asarray(np.power(a, b, order="C"))
-        except ValueError:
-            raise broadcast_error("pow", a, b) from None
+            sign = self._power(a, b & 1)
+            return np.asarray(np.where(b < 0, np.where(np.abs(a) == 1, sign, 0), self._power(a, np.maximum(b, 0))))
+        return self._power(a, b)
 
     def where(self, condition, a, b):
         if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
