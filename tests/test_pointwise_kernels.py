@@ -278,3 +278,17 @@ def test_signatures_are_those_of_the_reference():
         if not name.startswith("_"):
             ours, theirs = (list(inspect.signature(getattr(F, name)).parameters) for F in DEVICES)
             assert ours == theirs, name
+
+
+@device
+@pytest.mark.filterwarnings("error")
+def test_floats_follow_ieee_without_a_warning_now_or_later(F):
+    """Division by zero, overflow and NaN are silent, and leave no flag behind for NumPy's next call to find."""
+    x, huge = np.full(37, -1, "f4"), np.full(37, 3e38, "f4")
+    later = [lambda: x + x, lambda: x.astype("i4"), lambda: x @ x, lambda: np.exp(x), lambda: x.mean(),
+             lambda: np.float64(2) / np.float64(3), lambda: np.linalg.inv(np.eye(3)), lambda: np.add.reduce(x)]
+    for numpy_call in later:
+        assert np.isneginf(F.div(x, 0.0)).all() and np.isinf(F.mul(huge, huge)).all()
+        assert np.isnan(F.log(x)).all() and np.isnan(F.sqrt(x)).all()
+        F.lt(F.log(x), x), F.cast(huge, np.dtype("i4")), F.sum(huge, None, False), F.exp(huge), F.sigmoid(huge * -1)
+        numpy_call()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..._ext import pointwise
+from ..._ext import assign
 from ..._ext.storage import empty
 from ..reference.creation import CreationReference
 
@@ -15,7 +15,7 @@ class CreationCPU(CreationReference):
 
     def full(self, shape, value, np_dtype):
         result = empty(tuple(shape), np.dtype(np_dtype))
-        if not pointwise.fill_(result, value):
+        if not assign.fill_(result, value):
             result[...] = np.asarray(value).astype(np_dtype)
         return result
 
