@@ -115,9 +115,10 @@ def test_products_on_several_threads(count):
         threads.set_num_threads(count)
         for shapes in cases:
             a, b = (rng.standard_normal(shape).astype("f4") for shape in shapes)
-            for x in (a, a.swapaxes(-1, -2).copy().swapaxes(-1, -2)):
-                result = F.matmul(x, b)
-                np.testing.assert_array_equal(result, F.matmul(x, b))
+            columns_a, columns_b = (array.swapaxes(-1, -2).copy().swapaxes(-1, -2) for array in (a, b))
+            for x, y in itertools.product((a, columns_a), (b, columns_b)):
+                result = F.matmul(x, y)
+                np.testing.assert_array_equal(result, F.matmul(x, y))
                 np.testing.assert_allclose(result, a.astype("f8") @ b.astype("f8"), rtol=1e-3, atol=1e-3)
     finally:
         threads.set_num_threads(before)
