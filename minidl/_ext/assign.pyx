@@ -3,7 +3,7 @@
 cimport numpy as cnp
 from libc.string cimport memmove
 
-from minidl._ext.runs cimport (
+from minidl._ext.inner_loops cimport (
     DIMS, NUMBER_BYTES, US_PER_BYTE, US_WORTH_THE_GIL, Loop, Walk, common_shape, plain, plan, run_walk, same_shape,
     store_number, usable,
 )

@@ -17,7 +17,7 @@ cimport cython
 cimport numpy as cnp
 from libc.string cimport memset, strcmp
 
-from minidl._ext.runs cimport (
+from minidl._ext.inner_loops cimport (
     DIMS, NUMBER_BYTES, TYPES, US_PER_BYTE, Loop, Walk, common_shape, disjoint, inner_loop, plain, plan, run_flat,
     run_walk, same_shape, store_number, usable,
 )
