@@ -169,6 +169,7 @@ from minidl.ops.shape import (
     unsqueeze,
 )
 from minidl.ops.softmax import log_softmax, softmax
+from minidl.serialization import load, save
 
 __version__ = "0.1.0"
 
