@@ -8,6 +8,7 @@ from .normalization import NormalizationCPU
 from .optimizer import OptimizerCPU
 from .pointwise import PointwiseCPU
 from .pool import PoolCPU
+from .shape import ShapeCPU
 from .softmax import SoftmaxCPU
 
 
@@ -16,6 +17,7 @@ class CPU(
     MatmulCPU,
     ConvCPU,
     PoolCPU,
+    ShapeCPU,
     SoftmaxCPU,
     LossCPU,
     NormalizationCPU,

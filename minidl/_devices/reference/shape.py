@@ -35,8 +35,9 @@ class ShapeReference:
                 raise RuntimeError(f"expand: size {shape[lead + dim]} at dimension {lead + dim} must match the "
                                    f"existing size {size}: only dimensions of size 1 expand; target {tuple(shape)}, "
                                    f"input {x.shape}")
-        strides = (0,) * lead + tuple(0 if x.shape[i] != shape[lead + i] else x.strides[i] for i in range(x.ndim))
-        return np.lib.stride_tricks.as_strided(x, shape, strides)
+        view = np.broadcast_to(x, shape)
+        view.flags.writeable = x.flags.writeable
+        return view
 
     def slice(self, x, key):
         """The view ``x[key]`` for a tuple of ints, slices, ``None`` and ``Ellipsis``; 0-d when nothing is left."""
