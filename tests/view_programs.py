@@ -51,6 +51,8 @@ class Program:
 
 def perform(lib: Any, step: Callable[[Any, list[Any]], Any], tensors: list[Any]) -> str:
     """Run one step; what it returns joins the tensors."""
+    for tensor in tensors:
+        tensor.grad_fn  # noqa: B018 - PyTorch finds a view's new place on the tape only when it is asked for it
     try:
         result = step(lib, tensors)
     except RuntimeError:
@@ -78,7 +80,7 @@ def draw(seed: int, length: int, differentiable: bool) -> Program:
     a, b = leaves(minidl)
     tensors = starts(minidl, program.start, a, b)
     for _ in range(length):
-        step = _draw_step(rng, program.start, tensors, differentiable)
+        step = _draw_step(rng, tensors, differentiable)
         program.steps.append(step)
         perform(minidl, step[1], tensors)
     return program
@@ -91,7 +93,7 @@ def leaves(lib: Any, a: np.ndarray | None = None, b: np.ndarray | None = None) -
     return lib.from_numpy(a.copy()).requires_grad_(), lib.from_numpy(b.copy()).requires_grad_()
 
 
-def _draw_step(rng: np.random.Generator, start: str, tensors: list[Any], differentiable: bool) -> Step:
+def _draw_step(rng: np.random.Generator, tensors: list[Any], differentiable: bool) -> Step:
     i = int(rng.integers(len(tensors)))
     # The newest tensors are the most interesting ones: views of views, changed again.
     if rng.random() < 0.5:
@@ -99,7 +101,7 @@ def _draw_step(rng: np.random.Generator, start: str, tensors: list[Any], differe
     kind = rng.choice(["view", "in place", "new", "aside"], p=[0.42, 0.38, 0.2, 0.0] if differentiable
                       else [0.38, 0.38, 0.14, 0.1])
     if kind == "view":
-        return _draw_view(rng, i, tuple(tensors[i].shape), start != "column-major")
+        return _draw_view(rng, i, tuple(tensors[i].shape))
     if kind == "in place":
         return _draw_in_place(rng, i, tensors)
     if kind == "new":
@@ -107,28 +109,25 @@ def _draw_step(rng: np.random.Generator, start: str, tensors: list[Any], differe
     return _draw_aside(rng, i, tuple(tensors[i].shape))
 
 
-def _draw_view(rng: np.random.Generator, i: int, shape: tuple[int, ...], row_major: bool) -> Step:
-    """``row_major``: everything fresh is; PyTorch keeps a column-major order where minidl makes row-major results."""
+def _draw_view(rng: np.random.Generator, i: int, shape: tuple[int, ...]) -> Step:
     size = int(np.prod(shape))
     options: list[Step] = [
+        (f"t{i}.view(-1)", lambda lib, ts: ts[i].view(-1)),
+        (f"t{i}.reshape(-1)", lambda lib, ts: ts[i].reshape(-1)),
         (f"t{i}.unsqueeze(0)", lambda lib, ts: ts[i].unsqueeze(0)),
         (f"t{i}.squeeze()", lambda lib, ts: ts[i].squeeze()),
         (f"t{i}[...]", lambda lib, ts: ts[i][...]),
         (f"t{i}.expand(2, ...)", lambda lib, ts: ts[i].expand((2, *shape)) if len(shape) < 4 else None),
     ]
-    if row_major:
-        options.append((f"t{i}.view(-1)", lambda lib, ts: ts[i].view(-1)))
-        options.append((f"t{i}.reshape(-1)", lambda lib, ts: ts[i].reshape(-1)))
-        if size % 2 == 0 and size:
-            options.append((f"t{i}.view(2, -1)", lambda lib, ts: ts[i].view(2, -1)))
-        if len(shape) > 1:
-            options.append((f"t{i}.flatten(0, 1)", lambda lib, ts: ts[i].flatten(0, 1)))
+    if size % 2 == 0 and size:
+        options.append((f"t{i}.view(2, -1)", lambda lib, ts: ts[i].view(2, -1)))
     if len(shape) == 2:
         options.append((f"t{i}.t()", lambda lib, ts: ts[i].t()))
     if len(shape) > 1:
         order = tuple(int(d) for d in rng.permutation(len(shape)))
         options.append((f"t{i}.permute{order}", lambda lib, ts: ts[i].permute(*order)))
         options.append((f"t{i}.transpose(0, -1)", lambda lib, ts: ts[i].transpose(0, -1)))
+        options.append((f"t{i}.flatten(0, 1)", lambda lib, ts: ts[i].flatten(0, 1)))
     if shape:
         dim = int(rng.integers(len(shape)))
         if shape[dim]:
@@ -193,6 +192,7 @@ def _draw_in_place(rng: np.random.Generator, i: int, tensors: list[Any]) -> Step
 
 
 def _draw_new(rng: np.random.Generator, i: int, tensors: list[Any]) -> Step:
+    """Fresh tensors, row-major in both libraries: PyTorch would keep the order of a transposed argument."""
     j = _fitting(rng, i, tensors)
     options: list[Step] = [
         (f"t{i} * t{j}", lambda lib, ts: ts[i] * ts[j]),
@@ -204,7 +204,13 @@ def _draw_new(rng: np.random.Generator, i: int, tensors: list[Any]) -> Step:
         (f"stack([t{i}, t{i}])", lambda lib, ts: lib.stack([ts[i], ts[i]]) if len(ts[i].shape) < 4 else None),
         (f"t{i}.sum(0)", lambda lib, ts: ts[i].sum(0)),
     ]
-    return options[int(rng.integers(len(options)))]
+    text, make = options[int(rng.integers(len(options)))]
+
+    def row_major(lib: Any, ts: list[Any]) -> Any:
+        result = make(lib, ts)
+        return result if result is None else result.contiguous()
+
+    return text, row_major
 
 
 def _draw_aside(rng: np.random.Generator, i: int, shape: tuple[int, ...]) -> Step:
@@ -221,7 +227,7 @@ def _draw_aside(rng: np.random.Generator, i: int, shape: tuple[int, ...]) -> Ste
         (f"t{i}.detach()", lambda lib, ts: ts[i].detach()),
         (f"no_grad: t{i}.mul_(0.5)", without_recording(lambda t: _nothing(t.mul_(0.5)))),
         (f"no_grad: t{i}[..., :1] *= 0.5", without_recording(lambda t: _nothing(t[..., :1].mul_(0.5)) if shape else None)),
-        (f"no_grad: t{i}.clone()", without_recording(lambda t: t.clone())),
+        (f"no_grad: t{i}.clone()", without_recording(lambda t: t.clone().contiguous())),
     ]
     return options[int(rng.integers(len(options)))]
 

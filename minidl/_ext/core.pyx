@@ -315,13 +315,15 @@ cdef class Op:
                 tensor = <Tensor>argument
                 shapes[i] = shape_of(tensor.raw)
                 node.backend = tensor.backend
+                if not tensor.needs_grad():
+                    continue
                 if tensor.node is not None:
                     edges[i] = tensor.node
                     if tensor.output_nr:
                         if numbers is None:
                             numbers = [0] * n
                         numbers[i] = tensor.output_nr
-                elif tensor.leaf_requires_grad:
+                else:
                     edges[i] = tensor
             else:
                 shapes[i] = argument
