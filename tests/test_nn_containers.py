@@ -109,11 +109,12 @@ def test_parameter_list():
     torch = pytest.importorskip("torch")
     made = []
     for library in (minidl, torch):
-        values = library.nn.ParameterList([library.nn.Parameter(library.ones(2)), library.nn.Parameter(library.ones(1, 3))])
+        Parameter = library.nn.Parameter
+        values = library.nn.ParameterList([Parameter(library.ones(2)), Parameter(library.ones(1, 3))])
         values.append(library.zeros(4))
-        values[0] = library.nn.Parameter(library.zeros(2))
+        values[0] = Parameter(library.zeros(2))
         assert len(values) == 3
-        assert isinstance(values[2], library.nn.Parameter)
+        assert isinstance(values[2], Parameter)
         assert values[0].sum() == 0
         assert len(values[1:]) == 2
         made.append(values)

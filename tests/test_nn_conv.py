@@ -35,7 +35,8 @@ def test_the_grid_is_pytorchs(torch, groups):
     for shape, kernel, stride, padding, dilation, (g, out_channels, bias) in GRID:
         if g != groups or (padding == "same" and stride != 1):
             continue
-        options = dict(kernel_size=kernel, stride=stride, padding=padding, dilation=dilation, groups=g, bias=bias)
+        options = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation, "groups": g,
+                   "bias": bias}
         theirs = torch.nn.Conv2d(4, out_channels, **options).double()
         ours = nn.Conv2d(4, out_channels, **options).double()
         try:
@@ -64,12 +65,13 @@ def test_padding_modes_are_pytorchs(torch, mode, padding, dtype):
 
 # name: (channels in, out, options, input)
 SILENT_BUGS = {
-    "groups and stride in backward": (4, 6, dict(kernel_size=3, stride=2, groups=2), (2, 4, 9, 8)),
-    "depthwise with stride 2": (5, 5, dict(kernel_size=3, stride=2, padding=1, groups=5), (2, 5, 9, 8)),
-    "dilation with leftover pixels": (3, 4, dict(kernel_size=2, stride=3, dilation=2), (2, 3, 9, 10)),
-    "circular padding of a wide image": (2, 3, dict(kernel_size=3, padding=(1, 2), padding_mode="circular"), (2, 2, 4, 9)),
-    "1x1 with stride": (4, 3, dict(kernel_size=1, stride=2), (2, 4, 7, 6)),
-    "one pixel out": (3, 4, dict(kernel_size=5), (2, 3, 5, 5)),
+    "groups and stride in backward": (4, 6, {"kernel_size": 3, "stride": 2, "groups": 2}, (2, 4, 9, 8)),
+    "depthwise with stride 2": (5, 5, {"kernel_size": 3, "stride": 2, "padding": 1, "groups": 5}, (2, 5, 9, 8)),
+    "dilation with leftover pixels": (3, 4, {"kernel_size": 2, "stride": 3, "dilation": 2}, (2, 3, 9, 10)),
+    "circular padding of a wide image": (
+        2, 3, {"kernel_size": 3, "padding": (1, 2), "padding_mode": "circular"}, (2, 2, 4, 9)),
+    "1x1 with stride": (4, 3, {"kernel_size": 1, "stride": 2}, (2, 4, 7, 6)),
+    "one pixel out": (3, 4, {"kernel_size": 5}, (2, 3, 5, 5)),
 }
 
 
@@ -122,7 +124,7 @@ def test_the_first_layer_computes_no_input_gradient():
     assert x.grad is None
 
 
-# ---- what a layer remembers ----------------------------------------------------------------------------------------------
+# ---- what a layer remembers ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("name", "value"), [("stride", (2, 2)), ("stride", 2), ("padding", (1, 2)), ("dilation", 2)])
@@ -150,16 +152,16 @@ def test_pictures_of_many_sizes_do_not_fill_the_memory():
     assert pool(minidl.ones(1, 1, 2, 5)).shape == (1, 1, 1, 2)
 
 
-# ---- messages --------------------------------------------------------------------------------------------------------------
+# ---- messages --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("options", "message"), [
-    (dict(groups=0), "groups must be a positive integer"),
-    (dict(groups=3), "in_channels must be divisible by groups"),
-    (dict(groups=4), "out_channels must be divisible by groups"),
-    (dict(padding="some"), "Invalid padding string 'some', should be one of"),
-    (dict(padding="same", stride=2), "padding='same' is not supported for strided convolutions"),
-    (dict(padding_mode="mirror"), "padding_mode must be one of .*, but got padding_mode='mirror'"),
+    ({"groups": 0}, "groups must be a positive integer"),
+    ({"groups": 3}, "in_channels must be divisible by groups"),
+    ({"groups": 4}, "out_channels must be divisible by groups"),
+    ({"padding": "some"}, "Invalid padding string 'some', should be one of"),
+    ({"padding": "same", "stride": 2}, "padding='same' is not supported for strided convolutions"),
+    ({"padding_mode": "mirror"}, "padding_mode must be one of .*, but got padding_mode='mirror'"),
 ])
 def test_options_that_cannot_be(options, message):
     for library in (nn, getattr(pytest.importorskip("torch"), "nn")):
@@ -177,8 +179,8 @@ CALLS = {
     "dtype": (lambda: F.conv2d(minidl.ones(1, 3, 4, 4).double(), minidl.ones(2, 3, 3, 3)), RuntimeError,
               "conv2d: input has dtype minidl.float64, weight has dtype minidl.float32; convert one with .to(...)"),
     "bias dtype": (lambda: F.conv2d(minidl.ones(1, 3, 4, 4), minidl.ones(2, 3, 3, 3), minidl.ones(2).double()),
-                   RuntimeError, "conv2d: input has dtype minidl.float32, bias has dtype minidl.float64; convert one with "
-                   ".to(...)"),
+                   RuntimeError, "conv2d: input has dtype minidl.float32, bias has dtype minidl.float64; convert one "
+                   "with .to(...)"),
     "integers": (lambda: F.conv2d(minidl.ones(1, 3, 4, 4).long(), minidl.ones(2, 3, 3, 3).long()), RuntimeError,
                  "conv2d is not implemented for minidl.int64; convert the tensors with .float()"),
     "array": (lambda: F.conv2d(np.ones((1, 3, 4, 4)), minidl.ones(2, 3, 3, 3)), TypeError,

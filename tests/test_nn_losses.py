@@ -40,7 +40,7 @@ def test_cross_entropy_with_indices(torch, shape, reduction, dtype):
         losses = both(torch, "CrossEntropyLoss", dtype=dtype, weight=weight, ignore_index=ignore, reduction=reduction,
                       label_smoothing=smoothing)
         assert_same(torch, *(lambda x, t, loss=loss: loss(x, t) for loss in losses), numbers(*shape) * 3,
-                    np.asarray(target), dtype=dtype, parameters=None)
+                    np.asarray(target), dtype=dtype)
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -49,7 +49,7 @@ def test_cross_entropy_with_probabilities(torch, shape, reduction):
     target = np.random.default_rng(0).random(shape)
     for weight, smoothing in itertools.product([None, np.arange(1.0, 6)], [0.0, 0.1]):
         losses = both(torch, "CrossEntropyLoss", weight=weight, reduction=reduction, label_smoothing=smoothing)
-        assert_same(torch, *losses, numbers(*shape) * 3, target, parameters=None)
+        assert_same(torch, *losses, numbers(*shape) * 3, target)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -58,7 +58,7 @@ def test_nll_loss(torch, reduction, dtype):
     target = np.array([1, 0, 4, 2])
     for weight, ignore in itertools.product([None, np.arange(1.0, 6)], [-100, 0]):
         losses = both(torch, "NLLLoss", dtype=dtype, weight=weight, ignore_index=ignore, reduction=reduction)
-        assert_same(torch, *losses, numbers(4, 5), target, dtype=dtype, parameters=None)
+        assert_same(torch, *losses, numbers(4, 5), target, dtype=dtype)
 
 
 PAIRS = {
@@ -84,7 +84,7 @@ def test_distances_of_different_shapes_warn(torch, name):
     results = []
     for library in (minidl, torch):
         given = [library.tensor(a).requires_grad_() for a in (x, y)]
-        with pytest.warns(UserWarning, match=r"Using a target size \(.*\) that is different to the input size") as caught:
+        with pytest.warns(UserWarning, match=r"Using a target size \(.*\) that is different to the") as caught:
             loss = getattr(library.nn, name)()(*given)
         loss.backward()
         results.append((loss, *(a.grad for a in given)))
@@ -101,17 +101,16 @@ def test_binary_cross_entropy(torch, reduction, dtype):
     y[0, :2] = 1, 0
     for weight in (None, np.arange(1.0, 6)):
         losses = both(torch, "BCELoss", dtype=dtype, weight=weight, reduction=reduction)
-        assert_same(torch, *losses, x, y, dtype=dtype, parameters=None) if reduction != "mean" or dtype is np.float64 else \
-            assert_same(torch, *(lambda a, b, loss=loss: loss(a, b) for loss in losses), x[1:], y[1:], dtype=dtype)
+        assert_same(torch, *losses, x, y, dtype=dtype)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_binary_cross_entropy_with_logits(torch, reduction, dtype):
     x, y = numbers(4, 5) * 50, np.random.default_rng(1).random((4, 5))
-    for weight, pos_weight in itertools.product([None, np.arange(1.0, 6)], repeat=2):
-        losses = both(torch, "BCEWithLogitsLoss", dtype=dtype, weight=weight, reduction=reduction, pos_weight=pos_weight)
-        assert_same(torch, *losses, x, y, dtype=dtype, parameters=None)
+    for weight, positive in itertools.product([None, np.arange(1.0, 6)], repeat=2):
+        losses = both(torch, "BCEWithLogitsLoss", dtype=dtype, weight=weight, reduction=reduction, pos_weight=positive)
+        assert_same(torch, *losses, x, y, dtype=dtype)
 
 
 MISTAKES = {
@@ -124,7 +123,8 @@ MISTAKES = {
                       "input, (2, 3), got (2,); class indices must be int64, convert them with target.long()"),
     "ignore": (lambda: F.cross_entropy(minidl.ones(2, 3), minidl.ones(2, 3), ignore_index=1), RuntimeError,
                "ignore_index is not supported for floating point target"),
-    "no class": (lambda: F.cross_entropy(minidl.ones(2, 3), minidl.tensor([0, 3])), IndexError, "Target 3 is out of bounds."),
+    "no class": (lambda: F.cross_entropy(minidl.ones(2, 3), minidl.tensor([0, 3])), IndexError,
+                 "Target 3 is out of bounds."),
     "reduction": (lambda: F.cross_entropy(minidl.ones(2, 3), minidl.tensor([0, 1]), reduction="average"), ValueError,
                   "average is not a valid value for reduction"),
     "huber reduction": (lambda: F.huber_loss(minidl.ones(2), minidl.ones(2), reduction="max"), ValueError,

@@ -39,7 +39,7 @@ def test_clip_grad_norm_of_nothing_and_of_nan():
     parameter = nn.Parameter(minidl.ones(2))
     parameter.grad = minidl.tensor([1.0, math.nan])
     assert math.isnan(clip_grad_norm_(parameter, 1.0).item())
-    with pytest.raises(RuntimeError, match="The total norm of order 2.0 for gradients from `parameters` is non-finite"):
+    with pytest.raises(RuntimeError, match=r"The total norm of order 2\.0 for gradients from `parameters` is non-finite"):
         clip_grad_norm_(parameter, 1.0, error_if_nonfinite=True)
 
 
@@ -59,5 +59,5 @@ def test_vectors():
     assert net[0].weight.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert net[1].bias.tolist() == [10]
     assert parameters_to_vector(net.parameters()).tolist() == list(range(11))
-    with pytest.raises(TypeError, match="expected minidl.Tensor, but got: list"):
+    with pytest.raises(TypeError, match=r"expected minidl\.Tensor, but got: list"):
         vector_to_parameters([1.0], net.parameters())

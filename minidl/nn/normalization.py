@@ -16,8 +16,8 @@ class _BatchNorm(Module):
     """Brings each channel to mean 0 and variance 1 over the batch, then scales by ``weight`` and shifts by ``bias``.
 
     The running mean and variance move towards each batch's by ``momentum`` in training (None: their average over all
-    batches so far) and take their place in ``eval`` mode.  Without ``affine`` there are no weights, without ``bias`` no bias; without
-    ``track_running_stats`` the batch's own statistics are always used.
+    batches so far) and take their place in ``eval`` mode.  Without ``affine`` there are no weights and no
+    bias, without ``bias`` only weights; without ``track_running_stats`` the batch's own statistics are always used.
     """
 
     weight: Parameter | None
