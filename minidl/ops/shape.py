@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minidl._ext.core import Op, Tensor, register
+
 from minidl._types import as_dtype
 from minidl.ops.rules import normalize_dim, normalize_dims
 
