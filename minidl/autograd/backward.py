@@ -91,7 +91,7 @@ def grad(
         if not tensor.requires_grad:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
     heads = _as_list(outputs)
-    results = engine.run_backward(
+    results: list[Any] = engine.run_backward(
         heads,
         _prepare(heads, grad_outputs),
         create_graph if retain_graph is None else retain_graph,

@@ -10,10 +10,10 @@ import operator
 from typing import Any
 
 import numpy as np
-from minidl._ext.core import Op, Tensor, from_raw
 
 from minidl import _random, _types
 from minidl._devices.registry import backend_of
+from minidl._ext.core import Op, Tensor, from_raw
 
 _one_hot = Op("one_hot")
 
@@ -287,7 +287,6 @@ def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:
     )
     if indexing == "xy" and len(grids) > 1:
         order = (1, 0, *range(2, len(grids)))
-        axes = [axes[1], axes[0], *axes[2:]]
         return tuple(g.permute(order) for g in grids)
     return grids
 

@@ -9,7 +9,6 @@ import math
 from typing import Any, NamedTuple
 
 from minidl._ext.core import Op, Tensor
-
 from minidl._types import dtype as _dtype
 from minidl.ops.rules import count, normalize_dim, normalize_dims, with_dims
 

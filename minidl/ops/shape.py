@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from minidl._ext.core import Op, Tensor, register
-
 from minidl._types import as_dtype
 from minidl.ops.rules import normalize_dim, normalize_dims
 
@@ -33,7 +32,8 @@ def _cat_backward(F, node, grad):
 
 def _repeat_backward(F, node, grad):
     shape, repeats = node.args
-    split, summed = [], []
+    split: list[int] = []
+    summed: list[int] = []
     padded = (1,) * (len(repeats) - len(shape)) + shape
     for times, size in zip(repeats, padded, strict=True):
         summed.append(len(split))
