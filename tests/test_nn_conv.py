@@ -164,7 +164,7 @@ def test_pictures_of_many_sizes_do_not_fill_the_memory():
     ({"padding_mode": "mirror"}, "padding_mode must be one of .*, but got padding_mode='mirror'"),
 ])
 def test_options_that_cannot_be(options, message):
-    for library in (nn, getattr(pytest.importorskip("torch"), "nn")):
+    for library in (nn, pytest.importorskip("torch").nn):
         with pytest.raises(ValueError, match=message):
             library.Conv2d(4, 6, 3, **options)
 
