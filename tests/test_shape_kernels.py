@@ -280,6 +280,6 @@ def test_shape_errors_name_the_shapes(F, wrong):
 
 def test_signatures_are_those_of_the_reference():
     for name in dir(Reference):
-        if not name.startswith("_"):
+        if not name.startswith("_") and inspect.isfunction(getattr(Reference, name)):
             theirs, ours = (list(inspect.signature(getattr(F, name)).parameters) for F in DEVICES)
             assert ours == theirs, name
