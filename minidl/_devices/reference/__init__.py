@@ -1,11 +1,18 @@
 """The reference device: every operation in readable NumPy.  It is the specification, the fallback and the oracle."""
 
+from .conv import ConvReference
 from .creation import CreationReference
 from .indexing import IndexingReference
+from .loss import LossReference
 from .matmul import MatmulReference
+from .memory import MemoryReference
+from .normalization import NormalizationReference
+from .optimizer import OptimizerReference
 from .pointwise import PointwiseReference
+from .pool import PoolReference
 from .reduce import ReduceReference
 from .shape import ShapeReference
+from .softmax import SoftmaxReference
 
 
 class Reference(
@@ -15,5 +22,12 @@ class Reference(
     ShapeReference,
     IndexingReference,
     CreationReference,
+    ConvReference,
+    PoolReference,
+    SoftmaxReference,
+    LossReference,
+    NormalizationReference,
+    OptimizerReference,
+    MemoryReference,
 ):
     """Takes and returns NumPy arrays of any strides; results are fresh and C-contiguous unless named views."""

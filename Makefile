@@ -1,0 +1,62 @@
+# make train and make test do everything on a machine with Python, a C compiler and make.
+# Options of the programs go through ARGS:  make train ARGS="--epochs 1"   make test ARGS="-k conv2d"
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+# What `make bench` installs besides minidl; PyTorch is what the benchmarks compare with.
+BENCH_EXTRAS ?= bench,torch
+
+python := $(VENV)/bin/python
+pip := $(python) -m pip --disable-pip-version-check
+sources := setup.py pyproject.toml $(wildcard minidl/_ext/*.pyx minidl/_ext/*.pxd minidl/_ext/*.h minidl/_ext/*.c)
+build_requires := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+
+.PHONY: train test bench lint build sanitize clean
+
+train: $(VENV)/.with-plot
+	$(python) examples/train_lenet.py $(ARGS)
+
+test: $(VENV)/.with-test
+	$(python) -m pytest $(ARGS)
+
+bench: $(VENV)/.with-$(BENCH_EXTRAS)
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(python) $$script $(ARGS); done
+
+lint: $(VENV)/.with-lint
+	$(python) -m ruff check .
+	$(python) -m mypy
+
+# Compiles what has changed, also where only MINIDL_BLAS, MINIDL_CHECKS or MINIDL_SANITIZE has.
+build: $(VENV)/.requires
+	@rm -f $(VENV)/.built
+	@$(MAKE) --no-print-directory $(VENV)/.built
+
+sanitize: $(VENV)/.with-test
+	MINIDL_SANITIZE=address,undefined MINIDL_CHECKS=1 $(MAKE) --no-print-directory build
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 $(python) -m pytest $(ARGS)
+	@rm -f $(VENV)/.built
+
+clean:
+	rm -rf build dist $(VENV) *.egg-info minidl/_libs minidl/_ext/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The environment and what building needs; then the package, editable; then the extras, each a stamp file.
+$(VENV)/.requires: pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is not there: install Python 3.11 or newer" \
+	  "(Debian/Ubuntu: sudo apt install python3 python3-venv python3-dev; Fedora: sudo dnf install python3-devel;" \
+	  "macOS: brew install python) or name one with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) tools/toolchain.py
+	$(PYTHON) -m venv $(VENV)
+	$(python) -c '$(build_requires)' | $(pip) install -q -r /dev/stdin
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.requires $(sources)
+	@$(PYTHON) tools/toolchain.py
+	$(pip) install -q --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.with-%: $(VENV)/.built
+	$(pip) install -q "minidl[$*]"
+	@touch $@

@@ -1,0 +1,57 @@
+"""Where arrays live and how they come and go; and the few operations that exist for gradients of views."""
+
+import numpy as np
+
+from minidl import _types
+
+
+class MemoryReference:
+    """Arrays are NumPy arrays in the memory of the machine."""
+
+    array_type = np.ndarray
+    device = _types.device("cpu")
+
+    def from_host(self, array):
+        """A fresh raw array with the numbers of a NumPy array."""
+        return self.copy(array)
+
+    def to_host(self, x):
+        """The raw array as a NumPy array; shares its memory where that is possible."""
+        return x
+
+    def same_memory(self, a, b):
+        """Whether two arrays may look at the same memory."""
+        return np.may_share_memory(a, b)
+
+    def is_contiguous(self, x):
+        """Whether the numbers lie in row-major order without gaps."""
+        return x.flags.c_contiguous
+
+    def zeros_like(self, x):
+        return self.full(x.shape, 0, x.dtype)
+
+    def ones_like(self, x):
+        return self.full(x.shape, 1, x.dtype)
+
+    def new_zeros(self, like, shape):
+        """Zeros of another shape with the dtype of ``like``."""
+        return self.full(shape, 0, like.dtype)
+
+    def slice_backward(self, grad_output, input_shape, key):
+        """Zeros of ``input_shape`` with ``grad_output`` at the basic index ``key``."""
+        grad_input = self.full(input_shape, 0, grad_output.dtype)
+        grad_input[key] = grad_output
+        return grad_input
+
+    def view_scatter(self, x, values, steps):
+        """A copy of ``x`` in which the view that ``steps`` (name of a view op, arguments) lead to holds ``values``."""
+        result = self.copy(x)
+        view = result
+        for name, args in steps:
+            view = getattr(self, name)(view, *args)
+        if view.size and not np.shares_memory(view, result):
+            raise RuntimeError(
+                "in-place change of a view whose base is not contiguous: the gradient cannot follow it; use "
+                ".contiguous() on the base first")
+        self.copy_(view, values)
+        return result

@@ -1,0 +1,77 @@
+from minidl._ext.storage cimport Storage
+
+
+cdef class Op:
+    cdef readonly str name
+    cdef readonly str grad_name
+    cdef readonly object forward
+    cdef readonly object backward
+    cdef readonly int outputs
+    cdef readonly bint view
+    cdef readonly bint saves_output
+    cdef readonly int promotion
+    cdef unsigned long save_masks[8]
+    cdef object bound_backend
+    cdef object bound
+    cdef object bind(self, object backend)
+    cdef object call(self, tuple args)
+    cdef object run(self, object backend, list raws)
+    cdef Node record(self, tuple args, list raws)
+    cdef bint keep(self, Node node, tuple args, list raws) except -1
+
+
+cdef class Node:
+    cdef readonly Op op
+    cdef readonly object function       # the context of a user's autograd.Function, or None
+    cdef readonly unsigned long sequence
+    cdef readonly list edges            # per argument: Node, leaf Tensor or None
+    cdef list edge_outputs              # per argument: which output of that Node; None where all are 0
+    cdef readonly list args             # the arguments, each tensor replaced by its shape
+    cdef object backend
+    cdef list saved                     # raw arrays and plain values, in the order that the rule takes them
+    cdef list saved_storages
+    cdef list saved_edges               # per saved value: the argument it came from, or -1 - i for output i
+    cdef list saved_versions
+    cdef bint released
+    cdef readonly list output_meta      # per output: (shape, raw dtype)
+    cdef dict hooks                     # output number -> {handle: function}
+    cdef dict retained                  # output number -> weak reference to the tensor whose .grad is kept
+    cdef object __weakref__
+    cdef list unpack(self)
+    cdef list unpack_tensors(self)
+    cdef int release(self) except -1
+    cdef int edge_output(self, Py_ssize_t index)
+
+
+cdef class Tensor:
+    cdef object raw
+    cdef Storage storage
+    cdef object backend
+    cdef bint leaf_requires_grad
+    cdef bint inference
+    cdef Node node
+    cdef int output_nr
+    cdef Tensor grad_tensor
+    cdef View view_of
+    cdef unsigned long view_version
+    cdef object size
+    cdef dict hooks
+    cdef object post_accumulate_hooks
+    cdef object __weakref__
+    cdef dict __dict__
+    cdef int refresh_view(self) except -1
+    cdef bint needs_grad(self) except -1
+
+
+cdef class View:
+    cdef readonly Tensor base
+    cdef readonly tuple steps           # ((name of a view op, arguments after the tensor), ...) from base to view
+
+
+cdef Tensor wrap(object raw, object backend)
+cdef Tensor wrap_on(object raw, object backend, Storage storage, Node node, int output_nr)
+cdef bint is_grad_enabled() noexcept
+cdef bint set_grad(bint enabled) noexcept
+cdef object graph_namespace()
+cdef bint is_floating(object raw)
+cdef dict REGISTRY

@@ -1,0 +1,308 @@
+"""Making tensors: from Python and NumPy data, filled, counted, and drawn at random.
+
+``dtype`` defaults to float32 (``set_default_dtype``) for fractions, int64 for whole numbers and bool for bools;
+``device`` to the CPU.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from minidl import _random, _types
+from minidl._devices.registry import backend_of
+from minidl._ext.core import Op, Tensor, from_raw
+
+_one_hot = Op("one_hot")
+
+
+def _finish(raw: Any, backend: Any, requires_grad: bool) -> Tensor:
+    result = from_raw(raw, backend)
+    if requires_grad:
+        result.requires_grad_()
+    return result
+
+
+def _raw_dtype(dtype: Any) -> np.dtype:
+    return (_types.get_default_dtype() if dtype is None else _types.as_dtype(dtype)).np
+
+
+def shape_of(size: tuple[Any, ...], op: str) -> tuple[int, ...]:
+    """A shape given number by number or as one sequence.  Raises ``RuntimeError`` for a negative size."""
+    if len(size) == 1 and not isinstance(size[0], (int, np.integer)):
+        size = tuple(size[0])
+    try:
+        shape = tuple(map(operator.index, size))
+    except TypeError:
+        raise TypeError(f"{op}(): sizes must be whole numbers, got {size}") from None
+    if any(n < 0 for n in shape):
+        raise RuntimeError(f"{op}(): Trying to create tensor with negative dimension {min(shape)}: {list(shape)}")
+    return shape
+
+
+def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor with a copy of ``data``: a number, nested lists, a NumPy array or a tensor.
+
+    Raises ``ValueError`` for rows of unequal length and ``TypeError`` for what is not a number.
+    """
+    backend = backend_of(device)
+    if isinstance(data, Tensor):
+        data = data.detach().cpu().numpy()
+    wanted = None if dtype is None else _types.as_dtype(dtype).np
+    if isinstance(data, (np.ndarray, np.generic)):
+        array = np.asarray(data)
+    else:
+        array = _nested(data)
+        if wanted is None:
+            wanted = _dtype_for(array)
+    if wanted is None:
+        wanted = _types.from_numpy_dtype(array.dtype.newbyteorder("=")).np
+    if array.dtype != wanted:
+        array = array.astype(wanted)
+    return _finish(backend.from_host(array), backend, requires_grad)
+
+
+def _nested(data: Any) -> np.ndarray:
+    """Nested lists of numbers (or of one-number tensors) as an array."""
+    if isinstance(data, (list, tuple)) and any(isinstance(item, Tensor) for item in data):
+        data = [item.tolist() if isinstance(item, Tensor) else item for item in data]
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ValueError(f"tensor(): expected nested sequences of equal lengths ({error})") from None
+    if array.dtype.kind not in "biuf":
+        found = type(data).__name__ if not isinstance(data, (list, tuple)) else "something else inside"
+        raise TypeError(f"tensor(): expected numbers, NumPy arrays or nested lists of them, got {found}")
+    return array
+
+
+def _dtype_for(array: np.ndarray) -> np.dtype:
+    """The dtype of Python data: bool, int64, or the default float (also for empty lists)."""
+    if array.dtype.kind == "b":
+        return _types.NAMES["bool"].np
+    return _types.NAMES["int64"].np if array.dtype.kind in "iu" else _types.get_default_dtype().np
+
+
+def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
+    """Like ``tensor``, but shares memory with a tensor or NumPy array that already fits."""
+    if isinstance(data, Tensor):
+        return data.to(device=device, dtype=dtype) if device is not None or dtype is not None else data
+    if isinstance(data, np.ndarray):
+        shared = from_numpy(data)
+        return shared.to(device=device, dtype=dtype) if device is not None or dtype is not None else shared
+    return tensor(data, dtype=dtype, device=device)
+
+
+def from_numpy(array: np.ndarray) -> Tensor:
+    """A CPU tensor that shares the memory of a NumPy array; a change of one is a change of the other.
+
+    Raises ``TypeError`` for dtypes that tensors do not have and ``ValueError`` for negative strides.
+    """
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+    _types.from_numpy_dtype(array.dtype)
+    if any(stride < 0 for stride in array.strides):
+        raise ValueError("from_numpy(): at least one stride of the array is negative, and tensors with negative strides "
+                         "are not supported; use array.copy()")
+    return from_raw(array.view(np.ndarray), backend_of(None))
+
+
+def from_dlpack(source: Any) -> Tensor:
+    """A tensor that shares the memory of anything with ``__dlpack__`` (a PyTorch, JAX or NumPy array on the CPU)."""
+    return from_numpy(np.from_dlpack(source))
+
+
+def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """``fill_value`` everywhere; its kind decides the dtype."""
+    if isinstance(fill_value, Tensor):
+        fill_value = fill_value.item()
+    kind = _types.scalar_dtype(fill_value).np if dtype is None else _raw_dtype(dtype)
+    backend = backend_of(device)
+    return _finish(backend.full(shape_of((size,), "full"), fill_value, kind), backend, requires_grad)
+
+
+def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Memory as it was found."""
+    backend = backend_of(device)
+    return _finish(backend.empty(shape_of(size, "empty"), _raw_dtype(dtype)), backend, requires_grad)
+
+
+def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros."""
+    backend = backend_of(device)
+    return _finish(backend.full(shape_of(size, "zeros"), 0, _raw_dtype(dtype)), backend, requires_grad)
+
+
+def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones."""
+    backend = backend_of(device)
+    return _finish(backend.full(shape_of(size, "ones"), 1, _raw_dtype(dtype)), backend, requires_grad)
+
+
+def _like(input: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
+    return {"dtype": input.dtype if dtype is None else dtype, "device": input.device if device is None else device}
+
+
+def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """``empty`` with the shape, dtype and device of ``input``."""
+    return empty(input.shape, **_like(input, dtype, device), requires_grad=requires_grad)
+
+
+def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Zeros with the shape, dtype and device of ``input``."""
+    return zeros(input.shape, **_like(input, dtype, device), requires_grad=requires_grad)
+
+
+def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones with the shape, dtype and device of ``input``."""
+    return ones(input.shape, **_like(input, dtype, device), requires_grad=requires_grad)
+
+
+def full_like(
+    input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """``fill_value`` with the shape, dtype and device of ``input``."""
+    return full(tuple(input.shape), fill_value, **_like(input, dtype, device), requires_grad=requires_grad)
+
+
+def arange(
+    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Numbers from ``start`` (or 0) up to, without, ``end``; int64 if all three are whole."""
+    if end is None:
+        start, end = 0, start
+    start, end, step = (x.item() if isinstance(x, Tensor) else x for x in (start, end, step))
+    if step == 0:
+        raise RuntimeError("arange(): step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError(f"arange(): upper bound and lower bound inconsistent with step sign: {start}, {end}, {step}")
+    whole = all(isinstance(x, (int, np.integer)) for x in (start, end, step))
+    kind = _types.NAMES["int64"].np if dtype is None and whole else _raw_dtype(dtype)
+    backend = backend_of(device)
+    return _finish(backend.arange(start, end, step, kind), backend, requires_grad)
+
+
+def linspace(
+    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """``steps`` numbers, evenly spaced, from ``start`` to ``end`` inclusive."""
+    backend = backend_of(device)
+    return _finish(backend.linspace(start, end, steps, _raw_dtype(dtype)), backend, requires_grad)
+
+
+def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Ones on the diagonal of an (n, m) matrix."""
+    backend = backend_of(device)
+    return _finish(backend.eye(n, n if m is None else m, _raw_dtype(dtype)), backend, requires_grad)
+
+
+def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
+    """Class indices (int64) of any shape -> (..., num_classes) int64 with a one at each index."""
+    if num_classes == -1:
+        num_classes = int(tensor.max().item()) + 1 if tensor._raw.size else 0
+    return _one_hot(tensor, num_classes)
+
+
+# ---- random: PyTorch's CPU numbers, drawn on the host whatever the device ----------------------------------------------
+
+
+def _drawn(fill: Any, shape: tuple[int, ...], kind: np.dtype, device: Any, requires_grad: bool) -> Tensor:
+    backend = backend_of(device)
+    host = np.empty(shape, kind) if backend.device.type != "cpu" else backend.empty(shape, kind)
+    fill(host)
+    raw = backend.from_host(host) if backend.device.type != "cpu" else host
+    return _finish(raw, backend, requires_grad)
+
+
+def rand(
+    *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Uniform numbers from [0, 1)."""
+    return _drawn(lambda a: _random.uniform_(a, 0.0, 1.0, generator), shape_of(size, "rand"), _raw_dtype(dtype), device,
+                  requires_grad)
+
+
+def randn(
+    *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
+    """Normal numbers of mean 0 and standard deviation 1."""
+    return _drawn(lambda a: _random.normal_(a, 0.0, 1.0, generator), shape_of(size, "randn"), _raw_dtype(dtype), device,
+                  requires_grad)
+
+
+def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = None, dtype: Any = None,
+            device: Any = None, requires_grad: bool = False) -> Tensor:
+    """Whole numbers from [low, high), or from [0, low) when called with two arguments."""
+    if size is None:
+        low, high, size = 0, low, high
+    if high is None or size is None:
+        raise TypeError("randint() takes (high, size) or (low, high, size)")
+    if low >= high:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
+    kind = _types.NAMES["int64"].np if dtype is None else _raw_dtype(dtype)
+    return _drawn(lambda a: _random.random_(a, low, high, generator), shape_of((size,), "randint"), kind, device,
+                  requires_grad)
+
+
+def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
+    """The whole numbers from 0 to ``n - 1`` (int64) in random order."""
+    if n < 0:
+        raise RuntimeError(f"n must be non-negative, got {n}")
+    backend = backend_of(device)
+    result = _finish(backend.from_host(_random.randperm(n, generator)), backend, False)
+    return result if dtype is None else result.to(dtype)
+
+
+def normal(mean: float, std: float, size: Any, *, generator: Any = None, dtype: Any = None,
+           device: Any = None) -> Tensor:
+    """Normal numbers with the given mean and standard deviation."""
+    return _drawn(lambda a: _random.normal_(a, float(mean), float(std), generator), shape_of((size,), "normal"),
+                  _raw_dtype(dtype), device, False)
+
+
+def bernoulli(input: Tensor, *, generator: Any = None) -> Tensor:
+    """Ones with the probabilities ``input``, zeros otherwise."""
+    uniform = rand(input.shape, generator=generator, dtype=_types.NAMES["float64"], device=input.device)
+    return (uniform < input.double()).to(input.dtype)
+
+
+def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """``rand`` with the shape, dtype and device of ``input``."""
+    return rand(input.shape, **_like(input, dtype, device))
+
+
+def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """``randn`` with the shape, dtype and device of ``input``."""
+    return randn(input.shape, **_like(input, dtype, device))
+
+
+def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Each 1-D tensor spread over the grid of all of them."""
+    axes = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors
+    shape = tuple(axis._raw.size for axis in axes)
+    grids = tuple(
+        axis.reshape(tuple(n if d == i else 1 for d, n in enumerate(shape))).expand(shape) for i, axis in enumerate(axes)
+    )
+    if indexing == "xy" and len(grids) > 1:
+        order = (1, 0, *range(2, len(grids)))
+        axes = [axes[1], axes[0], *axes[2:]]
+        return tuple(g.permute(order) for g in grids)
+    return grids
+
+
+def diag(input: Tensor) -> Tensor:
+    """A square matrix with a vector on its diagonal, or the diagonal of a matrix."""
+    if input.ndim == 1:
+        return eye(input.shape[0], dtype=input.dtype, device=input.device) * input
+    n = min(input.shape)
+    index = arange(n, device=input.device)
+    return input[index, index]
+
+
+__all__ = [
+    "arange", "as_tensor", "bernoulli", "diag", "empty", "empty_like", "eye", "from_dlpack", "from_numpy", "full",
+    "full_like", "linspace", "meshgrid", "normal", "one_hot", "ones", "ones_like", "rand", "rand_like",
+    "randint", "randn", "randn_like", "randperm", "tensor", "zeros", "zeros_like",
+]
