@@ -26,7 +26,10 @@ class ShapeReference:
 
     def expand(self, x, shape):
         """A view in which dimensions of size 1 repeat with stride 0, and new ones stand in front."""
-        return np.lib.stride_tricks.as_strided(x, shape, expand_strides(x, shape))
+        expand_strides(x, shape)  # checks the sizes
+        view = np.broadcast_to(x, shape)
+        view.flags.writeable = x.flags.writeable
+        return view
 
     def slice(self, x, key):
         """The view ``x[key]`` for a tuple of ints, slices, ``None`` and ``Ellipsis``; 0-d when nothing is left."""
