@@ -60,8 +60,8 @@ MESSAGES = {
         "[3, 8]"),
     "conv too small": (
         lambda: Deep()(minidl.ones(1, 3, 2, 9)), RuntimeError,
-        "Deep.features.0 (Conv2d): conv2d: input (1, 3, 2, 9) is 2 + 0 (padding) = 2 high, too small for a kernel of 3; "
-        "use a larger input, more padding or a smaller kernel"),
+        "Deep.features.0 (Conv2d): conv2d: input (1, 3, 2, 9) is 2 + 0 (padding) = 2 high, too small for a kernel of "
+        "3; use a larger input, more padding or a smaller kernel"),
     "pool too small": (
         lambda: linear_after(nn.MaxPool2d(4))(minidl.ones(1, 3, 8, 2)), RuntimeError,
         "Sequential.0 (MaxPool2d): max_pool2d: input (1, 3, 8, 2) is 2 + 2 * 0 (padding) = 2 wide, too small for a "
