@@ -390,6 +390,12 @@ _SAME_AS_FUNCTION = {
     softmax: "softmax log_softmax",
 }
 
+# ops that also come as a method with an underscore
+_IN_PLACE = ("mul div pow neg exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tan asin acos atan sinh cosh tanh "
+             "sigmoid relu abs square sign floor ceil round trunc remainder floor_divide masked_fill tril triu "
+             "bitwise_and bitwise_or bitwise_xor bitwise_not logical_and logical_or logical_xor logical_not "
+             "eq ne lt le gt ge")
+
 _SYNONYMS = {"multiply": "mul", "divide": "div", "true_divide": "div", "subtract": "sub", "negative": "neg",
              "absolute": "abs", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le",
              "not_equal": "ne", "clip": "clamp", "swapaxes": "transpose", "swapdims": "transpose"}
@@ -402,10 +408,7 @@ def _methods() -> dict[str, Any]:
     table |= {synonym: table[name] for synonym, name in _SYNONYMS.items()}
     for name in ("float", "double", "int", "long", "short", "bool"):
         table[name] = _converter(name)
-    for name in ("mul", "div", "pow", "neg", "exp", "log", "sqrt", "tanh", "sigmoid", "relu", "abs", "square",
-                 "masked_fill", "floor", "ceil", "round", "reciprocal", "remainder", "maximum", "minimum", "sign",
-                 "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "logical_and", "logical_or", "logical_not"):
-        table[f"{name}_"] = _inplace_method(name)
+    table |= {f"{name}_": _inplace_method(name) for name in _IN_PLACE.split()}
     table |= {"add_": _inplace_method("add", _scaled), "sub_": _inplace_method("sub", _scaled),
               "clamp_": _inplace_method("clamp", _bounds)}
     table |= {f"new_{make.__name__}": _new(make) for make in (creation.zeros, creation.ones, creation.empty)}

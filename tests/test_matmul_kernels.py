@@ -35,7 +35,7 @@ def layouts(x):
 
 def check(ours, expected, dtype):
     assert type(ours) is np.ndarray and ours.flags.c_contiguous and ours.dtype == dtype
-    tolerance = 1e-4 if dtype == "f4" else 1e-12  # sums of up to 120 products of numbers of size 1
+    tolerance = 1e-4 if dtype == "f4" else 1e-12  # sums of up to 64 products of numbers of size 1
     np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
 
 
@@ -76,7 +76,7 @@ def test_matmul_errors(F, shapes):
 @device
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
 @pytest.mark.parametrize("lead", [(), (1,), (2,), (64,), (0,), (2, 3), (2, 0, 3)])
-@pytest.mark.parametrize("features", [(4, 3), (120, 84), (1, 1), (0, 2), (3, 0)])
+@pytest.mark.parametrize("features", [(4, 3), (40, 30), (1, 1), (0, 2), (3, 0)])
 def test_linear(F, lead, features, dtype):
     inputs, outputs = features
     x, w = (rng.standard_normal(shape).astype(dtype) for shape in ((*lead, inputs), (outputs, inputs)))
@@ -115,9 +115,10 @@ def test_products_on_several_threads(count):
         threads.set_num_threads(count)
         for shapes in cases:
             a, b = (rng.standard_normal(shape).astype("f4") for shape in shapes)
-            for x in (a, a.swapaxes(-1, -2).copy().swapaxes(-1, -2)):
-                result = F.matmul(x, b)
-                np.testing.assert_array_equal(result, F.matmul(x, b))
+            columns_a, columns_b = (array.swapaxes(-1, -2).copy().swapaxes(-1, -2) for array in (a, b))
+            for x, y in itertools.product((a, columns_a), (b, columns_b)):
+                result = F.matmul(x, y)
+                np.testing.assert_array_equal(result, F.matmul(x, y))
                 np.testing.assert_allclose(result, a.astype("f8") @ b.astype("f8"), rtol=1e-3, atol=1e-3)
     finally:
         threads.set_num_threads(before)

@@ -160,6 +160,7 @@ cdef void forward_share(real* output, const real* input, const real* weight, con
     cdef real* lines = staged + p.staged
     cdef real* col = lines + p.lines
     cdef real* out
+    cdef real value
     cdef const real* image
     cdef Tile tile
     for item in range(p.items * thread // p.threads, p.items * (thread + 1) // p.threads):
@@ -172,8 +173,9 @@ cdef void forward_share(real* output, const real* input, const real* weight, con
         out = output + (n * g.OC + group * OC) * plane + start
         if bias != NULL:
             for oc in range(OC):
+                value = bias[group * OC + oc]
                 for i in range(pixels):
-                    out[oc * plane + i] = bias[group * OC + oc]
+                    out[oc * plane + i] = value
         if p.kernel == POINTWISE:
             gemm(False, False, OC, pixels, K, weight + group * OC * K, K, image + start, plane, <real>(bias != NULL),
                  out, plane)

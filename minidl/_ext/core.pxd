@@ -66,6 +66,7 @@ cdef class Tensor:
 cdef class View:
     cdef readonly Tensor base
     cdef readonly tuple steps           # ((name of a view op, arguments after the tensor), ...) from base to view
+    cdef readonly bint recorded         # False: made in no_grad, so the tape cannot follow an in-place change of it
 
 
 cdef Tensor wrap(object raw, object backend)

@@ -285,16 +285,18 @@ cdef class Op:
         if not self.view or memory_root(raw) is not memory_root(first.raw):
             return wrap(raw, backend)
         tensor = new_tensor(raw, backend, first.storage)
-        if minidl_grad_enabled:
-            step = ((self.name, args[1:]),)
-            tensor.view_of = View.__new__(View)
-            if first.view_of is None:
-                tensor.view_of.base = first
-                tensor.view_of.steps = step
-            else:
-                tensor.view_of.base = first.view_of.base
-                tensor.view_of.steps = first.view_of.steps + step
-            tensor.view_version = first.storage.version
+        tensor.inference = first.inference
+        step = ((self.name, args[1:]),)
+        tensor.view_of = View.__new__(View)
+        tensor.view_of.recorded = minidl_grad_enabled
+        if first.view_of is None:
+            tensor.view_of.base = first
+            tensor.view_of.steps = step
+        else:
+            tensor.view_of.base = first.view_of.base
+            tensor.view_of.steps = first.view_of.steps + step
+            tensor.view_of.recorded &= first.view_of.recorded
+        tensor.view_version = first.storage.version
         return tensor
 
     cdef Node record(self, tuple args, list raws):
@@ -313,13 +315,15 @@ cdef class Op:
                 tensor = <Tensor>argument
                 shapes[i] = shape_of(tensor.raw)
                 node.backend = tensor.backend
+                if not tensor.needs_grad():
+                    continue
                 if tensor.node is not None:
                     edges[i] = tensor.node
                     if tensor.output_nr:
                         if numbers is None:
                             numbers = [0] * n
                         numbers[i] = tensor.output_nr
-                elif tensor.leaf_requires_grad:
+                else:
                     edges[i] = tensor
             else:
                 shapes[i] = argument
@@ -429,6 +433,7 @@ def inplace(Op op, Tensor self, *args):
     cdef tuple full = (self,) + args
     if op.promotion:
         full = promoted(op, full)
+    require_writable(op, self)
     cdef list raws = []
     for argument in full:
         if isinstance(argument, Tensor):
@@ -454,10 +459,12 @@ def inplace(Op op, Tensor self, *args):
         CHECK_CAST(result.dtype, self.raw.dtype)
     needs = needs and op.backward is not None and is_floating(self.raw)
     if needs:
+        if base is not None and not self.view_of.recorded:
+            raise RuntimeError(
+                "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Put the view "
+                "and the change both inside the no_grad block, or both outside.")
         node = op.record(full, raws)
-    if not getattr(self.raw, "flags", None) is None and not self.raw.flags.writeable:
-        raise RuntimeError(f"{op.name}_: the memory under this tensor is read-only (it came from a read-only array); "
-                           "use .clone() first")
+        keep_original(op, node, self)
     self.backend.copy_(self.raw, result)
     self.storage.version += 1
     if needs:
@@ -475,6 +482,31 @@ def inplace(Op op, Tensor self, *args):
             base.rebase(self.view_of.steps, node)
             self.refresh_view()
     return self
+
+
+cdef int require_writable(Op op, Tensor self) except -1:
+    """Refuse to write where memory is read-only, or where several places of the tensor are one place in memory."""
+    cdef object raw = self.raw
+    if cnp.PyArray_CheckExact(raw) and not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>raw):
+        raise RuntimeError(f"{op.name}_: the memory under this tensor is read-only (it came from a read-only array); "
+                           "use .clone() first")
+    for size, stride in zip(raw.shape, raw.strides):
+        if size > 1 and not stride:
+            raise RuntimeError(
+                "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+                "location. Please clone() the tensor before performing the operation.")
+    return 0
+
+
+cdef int keep_original(Op op, Node node, Tensor self) except -1:
+    """Where the rule wants what ``self`` held before the change: keep a copy of it."""
+    cdef object raw
+    if op.save_masks[0] and node.saved_edges[0] == 0:
+        raw = self.backend.copy(self.raw)
+        node.saved[0] = raw
+        node.saved_storages[0] = (<Tensor>wrap(raw, self.backend)).storage
+        node.saved_versions[0] = 0
+    return 0
 
 
 @cython.final
@@ -693,7 +725,7 @@ cdef class Tensor:
         cdef Tensor fresh
         cdef bint before
         self.view_version = self.storage.version
-        if self.leaf_requires_grad or not self.view_of.base.needs_grad():
+        if self.leaf_requires_grad or not self.view_of.recorded or not self.view_of.base.needs_grad():
             return 0
         before = set_grad(True)
         try:

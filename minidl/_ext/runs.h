@@ -36,6 +36,14 @@ static inline void copy_run(void *restrict to, const void *restrict from, ptrdif
 }
 
 #define MINIDL_RUNS(real, suffix)                                                                                  \
+    typedef real vector_##suffix __attribute__((vector_size(16)));                                                 \
+                                                                                                                   \
+    static inline vector_##suffix load_##suffix(const real *from)                                                  \
+    {                                                                                                              \
+        vector_##suffix v;                                                                                         \
+        memcpy(&v, from, sizeof v);                                                                                \
+        return v;                                                                                                  \
+    }                                                                                                              \
     /* to[i] += from[i] */                                                                                         \
     static inline void add_run_##suffix(real *restrict to, const real *restrict from, ptrdiff_t n)                 \
     {                                                                                                              \
@@ -62,11 +70,24 @@ static inline void copy_run(void *restrict to, const void *restrict from, ptrdif
         }                                                                                                          \
         return sum;                                                                                                \
     }                                                                                                              \
-    /* sum of a[i] */                                                                                              \
+    /* sum of a[i], in four vectors, because each addition waits for the one before it */                          \
     static inline real sum_run_##suffix(const real *a, ptrdiff_t n)                                                \
     {                                                                                                              \
+        const ptrdiff_t lanes = 16 / sizeof(real);                                                                 \
+        vector_##suffix p = {0}, q = {0}, r = {0}, s = {0};                                                        \
+        ptrdiff_t i = 0;                                                                                           \
+        for (; i + 4 * lanes <= n; i += 4 * lanes) {                                                               \
+            p += load_##suffix(a + i);                                                                             \
+            q += load_##suffix(a + i + lanes);                                                                     \
+            r += load_##suffix(a + i + 2 * lanes);                                                                 \
+            s += load_##suffix(a + i + 3 * lanes);                                                                 \
+        }                                                                                                          \
+        p = (p + q) + (r + s);                                                                                     \
         real sum = 0;                                                                                              \
-        _Pragma("omp simd reduction(+ : sum)") for (ptrdiff_t i = 0; i < n; i++) sum += a[i];                      \
+        for (; i < n; i++)                                                                                         \
+            sum += a[i];                                                                                           \
+        for (ptrdiff_t lane = 0; lane < lanes; lane++)                                                             \
+            sum += p[lane];                                                                                        \
         return sum;                                                                                                \
     }
 

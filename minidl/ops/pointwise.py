@@ -9,6 +9,7 @@ import math
 from typing import Any
 
 from minidl._ext.core import Op, Tensor, register
+
 from minidl.ops.rules import to_shape
 
 # ---- one argument -------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from ..reference import Reference
 from .conv import ConvCPU
+from .creation import CreationCPU
+from .indexing import IndexingCPU
 from .loss import LossCPU
 from .matmul import MatmulCPU
 from .normalization import NormalizationCPU
@@ -9,6 +11,7 @@ from .optimizer import OptimizerCPU
 from .pointwise import PointwiseCPU
 from .pool import PoolCPU
 from .reduce import ReduceCPU
+from .shape import ShapeCPU
 from .softmax import SoftmaxCPU
 
 
@@ -16,6 +19,9 @@ class CPU(
     PointwiseCPU,
     ReduceCPU,
     MatmulCPU,
+    ShapeCPU,
+    IndexingCPU,
+    CreationCPU,
     ConvCPU,
     PoolCPU,
     SoftmaxCPU,

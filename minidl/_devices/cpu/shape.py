@@ -1,0 +1,22 @@
+"""Shapes on the CPU: views without NumPy's overhead, joined arrays in memory of the caching allocator."""
+
+import numpy as np
+
+from ..._ext.storage import empty
+from ..._ext.views import strided
+from ..reference.shape import ShapeReference, cat_shape, expand_strides
+
+
+class ShapeCPU(ShapeReference):
+    """What is not here stays with the reference."""
+
+    def expand(self, x, shape):
+        return strided(x, shape, expand_strides(x, shape), 0)
+
+    def as_strided(self, x, shape, strides_in_elements, offset):
+        itemsize = x.itemsize
+        return strided(x, shape, tuple(stride * itemsize for stride in strides_in_elements), offset * itemsize)
+
+    def cat(self, dim, *arrays):
+        kept, shape = cat_shape(dim, arrays)
+        return np.concatenate(kept, dim, out=empty(shape, kept[0].dtype))
