@@ -4,6 +4,13 @@
 ``nn``, ``optim``, ``utils.data``, and ``datasets`` beside them.
 """
 
+from minidl import _tensor, autograd
+from minidl._ext.core import Parameter, Tensor
+from minidl._ext.storage import empty_cache, memory_stats
+from minidl._ext.threads import get_num_threads, set_num_threads
+from minidl._printing import set_printoptions
+from minidl._random import Generator, default_generator, initial_seed, manual_seed, seed
+from minidl._tensor import allclose, equal, get_rng_state, is_floating_point, is_tensor, numel, set_rng_state
 from minidl._types import (
     NAMES,
     Size,
@@ -16,13 +23,6 @@ from minidl._types import (
     promote_types,
     set_default_dtype,
 )
-from minidl._ext.core import Parameter, Tensor
-from minidl._ext.storage import empty_cache, memory_stats
-from minidl._ext.threads import get_num_threads, set_num_threads
-from minidl import _tensor, autograd
-from minidl._printing import set_printoptions
-from minidl._tensor import allclose, equal, get_rng_state, is_floating_point, is_tensor, numel, set_rng_state
-from minidl._random import Generator, default_generator, initial_seed, manual_seed, seed
 from minidl.autograd import (
     enable_grad,
     inference_mode,
@@ -77,6 +77,7 @@ from minidl.ops.pointwise import (
     cosh,
     div,
     eq,
+    erf,
     exp,
     expm1,
     floor,
@@ -169,6 +170,7 @@ from minidl.ops.shape import (
     unsqueeze,
 )
 from minidl.ops.softmax import log_softmax, softmax
+from minidl.serialization import load, save
 
 __version__ = "0.1.0"
 

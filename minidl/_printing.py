@@ -89,7 +89,7 @@ def tensor_repr(array: np.ndarray, device: str = "cpu", requires_grad: bool = Fa
     suffixes = []
     if device != "cpu":
         suffixes.append(f"device='{device}'")
-    if array.size == 0 and array.ndim != 1 or array.size and not _options.edgeitems:
+    if (array.size == 0 and array.ndim != 1) or (array.size and not _options.edgeitems):
         suffixes.append(f"size={tuple(array.shape)}")
     # Without elements to tell it, the dtype of integers and bools is not plain either.
     if dtype is not default and (array.size == 0 or dtype not in (_types.int64, _types.bool_)):

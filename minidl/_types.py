@@ -17,7 +17,7 @@ DIMENSIONED, ZERO_DIM, SCALAR = 0, 1, 2
 BOOL, INTEGER, FLOATING = 0, 1, 2
 
 
-class dtype:  # noqa: N801 - PyTorch's name
+class dtype:
     """The type of a tensor's elements. There is one instance of each, so that ``is`` compares them."""
 
     __slots__ = ("name", "np", "itemsize", "is_floating_point", "is_complex", "is_signed", "category", "_attribute")
@@ -116,7 +116,7 @@ def as_dtype(value: Any) -> dtype:
     raise TypeError(f"{value!r} is not a dtype; supported are {_SUPPORTED}, e.g. minidl.float32")
 
 
-class device:  # noqa: N801 - PyTorch's name
+class device:
     """Where a tensor lives: ``device('cpu')``, ``device('cuda', 0)``, ``device('cuda:1')``.
 
     One instance per type and index, so that ``is`` compares them. A device need not exist to be named.
@@ -318,7 +318,7 @@ def set_default_dtype(d: dtype) -> None:
     _default_dtype = d
 
 
-class finfo:  # noqa: N801 - PyTorch's name
+class finfo:
     """The limits of a floating dtype (of the default one if none is given), as Python floats."""
 
     __slots__ = ("bits", "dtype", "eps", "max", "min", "resolution", "smallest_normal", "tiny")
@@ -347,7 +347,7 @@ class finfo:  # noqa: N801 - PyTorch's name
                 f"smallest_normal={self.smallest_normal:g}, tiny={self.tiny:g}, dtype={self.dtype})")
 
 
-class iinfo:  # noqa: N801 - PyTorch's name
+class iinfo:
     """The limits of an integer dtype."""
 
     __slots__ = ("bits", "dtype", "max", "min")

@@ -11,6 +11,7 @@ import functools
 import operator
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 IntOrPair = int | Sequence[int]
 
@@ -157,7 +158,7 @@ def avg_pool2d_geometry(input_shape: Sequence[int], kernel_size: IntOrPair, stri
 
 
 def adaptive_pool2d_size(op: str, input_shape: Sequence[int],
-                         output_size: int | None | Sequence[int | None]) -> tuple[int, int]:
+                         output_size: int | Sequence[int | None] | None) -> tuple[int, int]:
     """``(OH, OW)`` of an adaptive pooling over ``(N, C, H, W)``; ``None`` keeps the input's size on that side.
 
     Raises ``RuntimeError`` for a negative size, an empty input plane or more than two sizes.
@@ -176,7 +177,8 @@ def adaptive_pool2d_size(op: str, input_shape: Sequence[int],
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
-def _conv2d_geometry(input_shape, weight_shape, stride, padding, dilation, groups) -> Conv2dGeometry:
+def _conv2d_geometry(input_shape: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any,
+                     groups: Any) -> Conv2dGeometry:
     op = "conv2d"
     N, C, H, W = input_shape = _shape(op, "input", "(N, C, H, W)", input_shape)
     OC, weight_C, KH, KW = weight_shape = _shape(op, "weight", "(OC, C/groups, KH, KW)", weight_shape)
@@ -188,7 +190,7 @@ def _conv2d_geometry(input_shape, weight_shape, stride, padding, dilation, group
     if min(weight_shape) < 1:
         raise RuntimeError(f"{op}: weight {weight_shape} has an empty side; each of (OC, C/groups, KH, KW) must be "
                            "at least 1")
-    if C != weight_C * groups:
+    if weight_C * groups != C:
         raise RuntimeError(f"{op}: input {input_shape} has {C} channels, weight {weight_shape} with groups={groups} "
                            f"needs {weight_C * groups}")
     if OC % groups:
@@ -222,14 +224,15 @@ def _named_padding(op: str, padding: str, spans: tuple[int, int], strides: tuple
         return 0, 0, 0, 0
     if padding != "same":
         raise RuntimeError(f"{op}: padding must be a number, a pair, 'same' or 'valid', got {padding!r}")
-    if strides != (1, 1):
+    if max(strides) > 1:
         raise RuntimeError(f"{op}: padding='same' needs stride 1, got stride {strides}; give the padding as numbers")
     rows, columns = spans[0] - 1, spans[1] - 1
     return rows // 2, columns // 2, rows - rows // 2, columns - columns // 2
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
-def _pool2d_geometry(op, input_shape, kernel_size, stride, padding, dilation, ceil_mode) -> Pool2dGeometry:
+def _pool2d_geometry(op: str, input_shape: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
+                     ceil_mode: bool) -> Pool2dGeometry:
     N, C, H, W = input_shape = _shape(op, "input", "(N, C, H, W)", input_shape)
     if min(C, H, W) < 1:
         raise RuntimeError(f"{op}: input {input_shape} is empty; only N may be 0")
@@ -246,7 +249,8 @@ def _pool2d_geometry(op, input_shape, kernel_size, stride, padding, dilation, ce
                           pad_h=pad_h, pad_w=pad_w, dilation_h=dilation_h, dilation_w=dilation_w)
 
 
-def _pool_size(op, side, input_shape, size, kernel, stride, pad, dilation, ceil_mode) -> int:
+def _pool_size(op: str, side: str, input_shape: tuple[int, ...], size: int, kernel: int, stride: int, pad: int,
+               dilation: int, ceil_mode: bool) -> int:
     """Windows along one side: ``(size + 2 * pad - span) / stride + 1``, rounded down, or up with ``ceil_mode``."""
     span = dilation * (kernel - 1) + 1
     room = size + 2 * pad - span

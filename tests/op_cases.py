@@ -71,6 +71,11 @@ def _copied_view(lib: Any, x: Any, y: Any) -> Any:
     return z * z
 
 
+def _dropped(lib: Any, x: Any) -> Any:
+    lib.manual_seed(7)
+    return lib.nn.functional.dropout(x, 0.4) * x
+
+
 POINTWISE = [
     *(_unary(name, kind) for name, kind in _UNARY_KINDS.items()),
     _case("add", lambda lib, a, b: a + b, (3, 4), (3, 4)),
@@ -101,9 +106,12 @@ POINTWISE = [
     _case("elu", lambda lib, a: lib.nn.functional.elu(a, 1.3), ((3, 4), "apart")),
     _case("softplus", lambda lib, a: lib.nn.functional.softplus(a, 2.0), (3, 4)),
     _case("logsigmoid", lambda lib, a: lib.nn.functional.logsigmoid(a), (3, 4)),
+    _case("erf", lambda lib, a: lib.erf(a), (3, 4)),
+    _case("gelu", lambda lib, a: lib.nn.functional.gelu(a), (3, 4)),
+    _case("dropout", lambda lib, a: _dropped(lib, a), (3, 4)),
     _case("clone", lambda lib, a: a.clone() * 2, (3, 4)),
     _case("cast", lambda lib, a: (a.float() * 1.0).double() * 3.0, ((3, 4), "positive"), exact=False),
-    _case("in-place chain", lambda lib, a, b: (a * 2).add_(b).mul_(3.0).exp_(), (3, 4), (4,)),
+    _case("in-place chain", lambda lib, a, b: (a * 2).add_(b).mul_(3.0).tanh_(), (3, 4), (4,)),
     _case("in-place views", _copied_view, (3, 4), (2, 2)),
     _case("fill_", lambda lib, a: (a * 2)[0].fill_(3.0) + (a * 2).zero_(), (3, 4)),
 ]
@@ -253,6 +261,8 @@ LOSS = [
     _case("mse_loss none", lambda lib, x, y: lib.nn.functional.mse_loss(x, y, reduction="none"), (3, 4), (3, 4)),
     _case("l1_loss", lambda lib, x, y: lib.nn.functional.l1_loss(x, y, reduction="sum"), ((3, 4), "positive"),
           ((3, 4), "apart")),
+    _case("binary_cross_entropy", lambda lib, x, y: lib.nn.functional.binary_cross_entropy(x.sigmoid(), y.sigmoid()),
+          (3, 4), (3, 4)),
     _case("bce_with_logits", lambda lib, x, y: lib.nn.functional.binary_cross_entropy_with_logits(x, y.sigmoid()),
           (3, 4), (3, 4)),
 ]

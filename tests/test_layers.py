@@ -25,7 +25,7 @@ LAYERS = [
     ["minidl._devices"],
     ["minidl.autograd"],
     ["minidl.ops"],
-    ["minidl._tensor", "minidl._printing"],
+    ["minidl._tensor", "minidl._printing", "minidl.serialization"],
     ["minidl.nn", "minidl.optim", "minidl.utils", "minidl.datasets", "minidl.transforms"],
     ["minidl.__init__", "minidl.backends", "minidl.cuda", "minidl.explain"],
 ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from minidl._ext.core import Op, Tensor
 from op_cases import CASES
 
 import minidl
 from minidl._devices.reference import Reference
 from minidl._ext import core
-from minidl._ext.core import Op, Tensor
 
 REFERENCE = Reference()
 
@@ -39,7 +39,7 @@ def ops_on_tape(tensor):
             continue
         seen.add(node)
         names.add(node.op.name)
-        stack += [edge for edge in node.edges if isinstance(edge, core.Node)]
+        stack += [edge for edge in (*node.edges, *node.args) if isinstance(edge, core.Node)]
     return names
 
 
@@ -84,6 +84,8 @@ class Library:
         return core.from_raw(self.backend.from_host(minidl.tensor(data, dtype=dtype).numpy()), self.backend)
 
 
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")  # PyTorch's, about its own speed
 @pytest.mark.parametrize("case", CASES, ids=ids)
 def test_values_and_gradients_are_pytorchs(case):
     """Both compute in float64; sums of up to a few hundred products differ by their order only."""

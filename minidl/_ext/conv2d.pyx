@@ -10,20 +10,19 @@ that fits (tests compare them):
 In the captions a plane is a row of its pixels, K = C*KH*KW counts the taps of one output channel, and C and OC are
 those of one group.  Work is cut into numbered items of which each thread takes one contiguous share; sums over
 threads are made in the order of the threads, so that the same geometry and thread count give the same bits.
-Scratch memory comes from the caching allocator, one block per call.  Arrays are C-contiguous and of one dtype, bias
-may be None: the caller (minidl/_devices/cpu/conv.py) sees to that.
+Scratch memory comes from the caching allocator, one block per call.
 """
 
 cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.string cimport memset
 
+from minidl._ext.arrays cimport both_float32, contiguous, new_planes, scratch
 from minidl._ext.conv2d_depthwise cimport depthwise_backward_input, depthwise_backward_weight, depthwise_forward
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
-from minidl._ext.im2col cimport (Tile, Tiling, col2im_by_pixels, cut_output, has_padding, im2col_by_pixels,
-                                 im2col_by_taps, seen_cols, seen_rows, stage_pixels, stage_planes, tile_at,
-                                 unstage_pixels)
-from minidl._ext.runs cimport both_float32, gemm, real, sum_run
+from minidl._ext.im2col cimport (Tile, Tiling, col2im, cut_output, has_padding, im2col, seen_cols, seen_rows,
+                                 size_of_lines, stage, tile_at, unstage)
+from minidl._ext.runs cimport gemm, real, sum_run
 from minidl._ext.storage cimport new_array
 from minidl._ext.threads cimport team
 
@@ -40,9 +39,18 @@ cdef enum:
     STAGED_BYTES = 512 * 1024   # of the image that backward_input adds up in scratch memory
     LEAST_PIXELS = 48           # of a tile: a narrower matrix product wastes its registers
     LEAST_CHANNELS = 8          # of a block in backward_input, for the same reason
-    FEW_CHANNELS = 4            # fewer than this make runs of KW*C numbers too short
+    SMALL_WEIGHT = 800          # numbers: up to here BLAS is faster on grad_out @ col^T than on col @ grad_out^T
     GEMM_SPEED = 40000          # multiply-adds per microsecond and thread, for the thread policy
     SUM_SPEED = 8000            # additions per microsecond and thread
+
+cdef struct Plan:               # how the work of one call is cut up
+    Kernel kernel
+    int threads
+    Tiling tiling
+    Py_ssize_t block            # channels of a group that are worked on at once
+    Py_ssize_t items
+    Py_ssize_t staged, lines    # scratch of one thread, in numbers: the staged image, then lines, ...
+    Py_ssize_t share            # ... and all of it
 
 
 cdef bint fits(Kernel kernel, const Conv2d* g) noexcept nogil:
@@ -62,348 +70,374 @@ cdef Kernel choose_kernel(const Conv2d* g) noexcept nogil:
     return IM2COL
 
 
-cdef Kernel resolve(Kernel kernel, const Conv2d* g) except *:
-    if kernel == AUTO:
-        return choose_kernel(g)
-    if not fits(kernel, g):
-        raise ValueError(f"conv2d: kernel {kernel} does not fit this geometry")
-    return kernel
-
-
 def kernel_of(geometry):
     """Which kernel a convolution of this geometry gets."""
     return Kernel(choose_kernel(conv2d_fields(geometry.packed)))
 
 
+cdef Plan plan(Kernel kernel, const Conv2d* g, size_t itemsize, bint by_blocks) except *:
+    """Kernel, threads, tiles and scratch.  ``by_blocks``: an item is a block of channels of a whole image, else a tile
+    of output pixels with all channels of a group."""
+    cdef Plan p
+    cdef Py_ssize_t C = g.C // g.groups, taps = g.KH * g.KW, planes = max(g.N * g.groups, 1)
+    cdef Py_ssize_t pixels = g.OH * g.OW, wanted, image, rows, cols
+    p.kernel = choose_kernel(g) if kernel == AUTO else kernel
+    if not fits(p.kernel, g):
+        raise ValueError(f"conv2d: kernel {p.kernel} does not fit this geometry")
+    p.threads = team(<double>g.N * g.OC * pixels * C * taps / GEMM_SPEED)
+    p.block = C
+    wanted = (p.threads + planes - 1) // planes                     # items of one image and group
+    if by_blocks and p.kernel == IM2COL:
+        image = seen_rows(g, g.OH) * seen_cols(g, g.OW) * itemsize
+        p.block = min((C + wanted - 1) // wanted, max(STAGED_BYTES // image, LEAST_CHANNELS))
+        wanted = 1
+    if p.kernel == IM2COL:
+        pixels = max(TILE_BYTES // (p.block * taps * <Py_ssize_t>itemsize), LEAST_PIXELS)
+    p.tiling = cut_output(g, pixels, wanted)
+    p.items = g.N * g.groups * ((C + p.block - 1) // p.block if by_blocks and p.kernel == IM2COL
+                                else p.tiling.down * p.tiling.across)
+    p.staged = p.lines = p.share = 0
+    if p.kernel == IM2COL:
+        rows = g.OH if by_blocks else p.tiling.rows
+        cols = g.OW if by_blocks else p.tiling.cols
+        p.staged = p.block * seen_rows(g, rows) * seen_cols(g, cols) if has_padding(g) else 0
+        p.lines = size_of_lines(g, &p.tiling)
+        p.share = whole_lines(p.staged + p.lines + p.block * taps * p.tiling.rows * p.tiling.cols)
+    return p
+
+
+cdef Py_ssize_t whole_lines(Py_ssize_t numbers) noexcept nogil:
+    """At least so many numbers: the next thread's memory starts at a cache line of its own."""
+    return (numbers + 31) // 32 * 32
+
+
 # ------------------------------------------------------------------------------------------------------------ forward
 
-def conv2d_forward(cnp.ndarray output, cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geometry,
-                   Kernel kernel=AUTO):
-    """output (N, OC, OH, OW) = the convolution of input (N, C, H, W) with weight (OC, C/groups, KH, KW), plus bias."""
+def conv2d_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geometry, Kernel kernel=AUTO):
+    """output (N, OC, OH, OW): input (N, C, H, W) convolved with weight (OC, C/groups, KH, KW), plus bias or None."""
     cdef const Conv2d* g = conv2d_fields(geometry.packed)
+    cdef bint is_float32 = both_float32(input, weight)
     cdef const void* add = NULL
+    input = contiguous(input)
+    weight = contiguous(weight)
     if bias is not None:
         both_float32(input, bias)
+        bias = contiguous(bias)
         add = cnp.PyArray_DATA(bias)
-    kernel = resolve(kernel, g)
-    if both_float32(input, weight):
+    cdef cnp.ndarray output = new_planes(g.N, g.OC, g.OH, g.OW, cnp.PyArray_TYPE(input))
+    if is_float32:
         forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
                 <const float*>cnp.PyArray_DATA(weight), <const float*>add, g, kernel)
     else:
         forward(<double*>cnp.PyArray_DATA(output), <const double*>cnp.PyArray_DATA(input),
                 <const double*>cnp.PyArray_DATA(weight), <const double*>add, g, kernel)
+    return output
 
 
 cdef int forward(real* output, const real* input, const real* weight, const real* bias, const Conv2d* g,
                  Kernel kernel) except -1:
-    if kernel == DEPTHWISE:
-        with nogil:
-            depthwise_forward(output, input, weight, bias, g)
-        return 0
-    cdef Py_ssize_t C = g.C // g.groups, K = C * g.KH * g.KW
-    cdef int thread, threads = team(<double>g.N * g.OC * g.OH * g.OW * K / GEMM_SPEED)
-    cdef Tiling tiling = cut_for_threads(g, K * sizeof(real), threads, kernel == POINTWISE)
-    cdef Py_ssize_t items = g.N * g.groups * tiling.down * tiling.across
-    cdef Py_ssize_t staged = C * seen_rows(g, tiling.rows) * seen_cols(g, tiling.cols) if has_padding(g) else 0
-    cdef Py_ssize_t share = 0 if kernel == POINTWISE else whole_lines(staged + K * tiling.rows * tiling.cols,
-                                                                      sizeof(real))
-    cdef cnp.ndarray memory = scratch(threads * share * sizeof(real))
-    cdef real* seen = <real*>cnp.PyArray_DATA(memory)
+    cdef Plan p = plan(kernel, g, sizeof(real), False)
+    cdef cnp.ndarray memory = scratch(p.threads * p.share * sizeof(real))
+    cdef real* mine = <real*>cnp.PyArray_DATA(memory)
+    cdef int thread
     with nogil:
-        for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-            forward_items(output, input, weight, bias, g, &tiling, kernel == POINTWISE, seen + thread * share,
-                          seen + thread * share + staged, items * thread // threads, items * (thread + 1) // threads)
+        if p.kernel == DEPTHWISE:
+            depthwise_forward(output, input, weight, bias, g)
+        elif p.threads == 1:
+            forward_share(output, input, weight, bias, g, &p, mine, 0)
+        else:
+            for thread in prange(p.threads, num_threads=p.threads, schedule="static", chunksize=1):
+                forward_share(output, input, weight, bias, g, &p, mine + thread * p.share, thread)
     return 0
 
 
-cdef void forward_items(real* output, const real* input, const real* weight, const real* bias, const Conv2d* g,
-                        const Tiling* tiling, bint pointwise, real* staged, real* col, Py_ssize_t first,
-                        Py_ssize_t last) noexcept nogil:
+cdef void forward_share(real* output, const real* input, const real* weight, const real* bias, const Conv2d* g,
+                        const Plan* p, real* staged, int thread) noexcept nogil:
     # out (OC, pixels of the tile) = weight (OC, K) @ col (K, pixels of the tile), on top of the bias
-    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups, K = C * g.KH * g.KW, tiles = tiling.down * tiling.across
-    cdef Py_ssize_t item, n, group, oc, start, pixels, i, rows, cols
-    cdef Tile tile
-    cdef const real* image
+    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups, K = C * g.KH * g.KW
+    cdef Py_ssize_t tiles = p.tiling.down * p.tiling.across, plane = g.OH * g.OW
+    cdef Py_ssize_t item, n, group, oc, start, pixels, i
+    cdef real* lines = staged + p.staged
+    cdef real* col = lines + p.lines
     cdef real* out
-    for item in range(first, last):
+    cdef real value
+    cdef const real* image
+    cdef Tile tile
+    for item in range(p.items * thread // p.threads, p.items * (thread + 1) // p.threads):
         n = item // tiles // g.groups
         group = item // tiles % g.groups
-        tile = tile_at(g, tiling, item % tiles)
+        tile = tile_at(g, &p.tiling, item % tiles)
         start = tile.oh * g.OW + tile.ow
         pixels = tile.rows * tile.cols
         image = input + (n * g.C + group * C) * g.H * g.W
-        out = output + (n * g.OC + group * OC) * g.OH * g.OW + start
+        out = output + (n * g.OC + group * OC) * plane + start
         if bias != NULL:
             for oc in range(OC):
+                value = bias[group * OC + oc]
                 for i in range(pixels):
-                    out[oc * g.OH * g.OW + i] = bias[group * OC + oc]
-        if pointwise:
-            gemm(False, False, OC, pixels, K, weight + group * OC * K, K, image + start, g.H * g.W,
-                 <real>(bias != NULL), out, g.OH * g.OW)
-            continue
-        if has_padding(g):
-            rows = seen_rows(g, tile.rows)
-            cols = seen_cols(g, tile.cols)
-            stage_planes(staged, image, C, tile.oh * g.stride_h - g.pad_top, tile.ow * g.stride_w - g.pad_left,
-                         rows, cols, g)
-            im2col_by_taps(col, <const real*>staged, rows * cols, cols, C, tile, g)
+                    out[oc * plane + i] = value
+        if p.kernel == POINTWISE:
+            gemm(False, False, OC, pixels, K, weight + group * OC * K, K, image + start, plane, <real>(bias != NULL),
+                 out, plane)
         else:
-            im2col_by_taps(col, image + tile.oh * g.stride_h * g.W + tile.ow * g.stride_w, g.H * g.W, g.W, C, tile, g)
-        gemm(False, False, OC, pixels, K, weight + group * OC * K, K, <const real*>col, pixels, <real>(bias != NULL),
-             out, g.OH * g.OW)
+            see(col, lines, staged, image, C, tile, g)
+            gemm(False, False, OC, pixels, K, weight + group * OC * K, K, <const real*>col, pixels,
+                 <real>(bias != NULL), out, plane)
+
+
+cdef void see(real* col, real* lines, real* staged, const real* image, Py_ssize_t C, Tile tile,
+              const Conv2d* g) noexcept nogil:
+    # col (K, pixels of the tile): im2col of what the tile sees of image (C, H, W)
+    cdef Py_ssize_t top = tile.oh * g.stride_h - g.pad_top, left = tile.ow * g.stride_w - g.pad_left
+    cdef Py_ssize_t rows, cols
+    if has_padding(g):
+        rows = seen_rows(g, tile.rows)
+        cols = seen_cols(g, tile.cols)
+        stage(staged, image, C, top, left, rows, cols, g)
+        im2col(col, lines, <const real*>staged, rows * cols, cols, C, tile, g)
+    else:
+        im2col(col, lines, image + top * g.W + left, g.H * g.W, g.W, C, tile, g)
 
 
 # ----------------------------------------------------------------------------------------------------- backward, input
 
-def conv2d_backward_input(cnp.ndarray grad_input, cnp.ndarray grad_output, cnp.ndarray weight, geometry,
-                          Kernel kernel=AUTO):
+def conv2d_backward_input(cnp.ndarray grad_output, cnp.ndarray weight, geometry, Kernel kernel=AUTO):
     """grad_input (N, C, H, W) from grad_output (N, OC, OH, OW) and weight (OC, C/groups, KH, KW)."""
     cdef const Conv2d* g = conv2d_fields(geometry.packed)
-    kernel = resolve(kernel, g)
-    if both_float32(grad_output, weight):
+    cdef bint is_float32 = both_float32(grad_output, weight)
+    grad_output = contiguous(grad_output)
+    weight = contiguous(weight)
+    cdef cnp.ndarray grad_input = new_planes(g.N, g.C, g.H, g.W, cnp.PyArray_TYPE(weight))
+    if is_float32:
         backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
                        <const float*>cnp.PyArray_DATA(weight), g, kernel)
     else:
         backward_input(<double*>cnp.PyArray_DATA(grad_input), <const double*>cnp.PyArray_DATA(grad_output),
                        <const double*>cnp.PyArray_DATA(weight), g, kernel)
+    return grad_input
 
 
 cdef int backward_input(real* grad_input, const real* grad_output, const real* weight, const Conv2d* g,
                         Kernel kernel) except -1:
-    if kernel == DEPTHWISE:
-        with nogil:
-            depthwise_backward_input(grad_input, grad_output, weight, g)
-        return 0
-    cdef Py_ssize_t C = g.C // g.groups, taps = g.KH * g.KW
-    cdef int thread, threads = team(<double>g.N * g.OC * g.OH * g.OW * C * taps / GEMM_SPEED)
-    cdef Tiling tiling
-    cdef Py_ssize_t items
-    if kernel == POINTWISE:
-        tiling = cut_for_threads(g, 1, threads, True)
-        items = g.N * g.groups * tiling.down * tiling.across
-        with nogil:
-            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-                backward_input_pointwise_items(grad_input, grad_output, weight, g, &tiling,
-                                               items * thread // threads, items * (thread + 1) // threads)
-        return 0
-    # An image's gradient is added up by one thread; where images are few or large, block by block of channels.
-    cdef Py_ssize_t rows = seen_rows(g, g.OH), cols = seen_cols(g, g.OW)
-    cdef Py_ssize_t wanted = (threads + g.N * g.groups - 1) // max(g.N * g.groups, 1)
-    cdef Py_ssize_t block = max(STAGED_BYTES // (rows * cols * <Py_ssize_t>sizeof(real)), LEAST_CHANNELS)
-    block = max(min(block, (C + wanted - 1) // max(wanted, 1)), 1)
-    tiling = cut_output(g, max(TILE_BYTES // (taps * block * <Py_ssize_t>sizeof(real)), LEAST_PIXELS), 1)
-    items = g.N * g.groups * ((C + block - 1) // block)
-    cdef Py_ssize_t packed = whole_lines(g.OC * C * taps, sizeof(real))
-    cdef Py_ssize_t staged = whole_lines(rows * cols * block, sizeof(real))
-    cdef Py_ssize_t share = staged + whole_lines(tiling.rows * tiling.cols * taps * block, sizeof(real))
-    cdef cnp.ndarray memory = scratch((packed + threads * share) * sizeof(real))
-    cdef real* weight_by_pixels = <real*>cnp.PyArray_DATA(memory)
-    cdef real* seen = weight_by_pixels + packed
+    cdef Plan p = plan(kernel, g, sizeof(real), True)
+    cdef cnp.ndarray memory = scratch(p.threads * p.share * sizeof(real))
+    cdef real* mine = <real*>cnp.PyArray_DATA(memory)
+    cdef int thread
     with nogil:
-        weight_to_pixels(weight_by_pixels, weight, block, g)
-        for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-            backward_input_items(grad_input, grad_output, <const real*>weight_by_pixels, g, &tiling, block,
-                                 seen + thread * share, seen + thread * share + staged,
-                                 items * thread // threads, items * (thread + 1) // threads)
+        if p.kernel == DEPTHWISE:
+            depthwise_backward_input(grad_input, grad_output, weight, g)
+        elif p.threads == 1:
+            backward_input_share(grad_input, grad_output, weight, g, &p, mine, 0)
+        else:
+            for thread in prange(p.threads, num_threads=p.threads, schedule="static", chunksize=1):
+                backward_input_share(grad_input, grad_output, weight, g, &p, mine + thread * p.share, thread)
     return 0
 
 
-cdef void weight_to_pixels(real* packed, const real* weight, Py_ssize_t block, const Conv2d* g) noexcept nogil:
-    # packed (groups, blocks of C, OC, KH*KW*block)   the order in which im2col by pixels counts the taps
-    # weight (groups, OC, C, KH*KW)
-    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups, taps = g.KH * g.KW
-    cdef Py_ssize_t group, index, start, size, oc, tap, c
-    for group in range(g.groups):
-        for index in range((C + block - 1) // block):
-            start = index * block
-            size = min(block, C - start)
-            for oc in range(OC):
-                for tap in range(taps):
-                    for c in range(size):
-                        packed[c] = weight[((group * OC + oc) * C + start + c) * taps + tap]
-                    packed += size
+cdef void backward_input_share(real* grad_input, const real* grad_output, const real* weight, const Conv2d* g,
+                               const Plan* p, real* scratch, int thread) noexcept nogil:
+    cdef Py_ssize_t first = p.items * thread // p.threads, last = p.items * (thread + 1) // p.threads
+    if p.kernel == POINTWISE:
+        backward_input_pointwise(grad_input, grad_output, weight, g, p, first, last)
+    else:
+        backward_input_im2col(grad_input, grad_output, weight, g, p, scratch, first, last)
 
 
-cdef void backward_input_items(real* grad_input, const real* grad_output, const real* packed, const Conv2d* g,
-                               const Tiling* tiling, Py_ssize_t block, real* staged, real* col, Py_ssize_t first,
-                               Py_ssize_t last) noexcept nogil:
-    # col (pixels of the tile, KH*KW*C) = grad_out (OC, pixels of the tile)^T @ weight (OC, KH*KW*C), then col2im;
-    # an item is a block of C channels of one image
-    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups, taps = g.KH * g.KW, blocks = (C + block - 1) // block
-    cdef Py_ssize_t rows = seen_rows(g, g.OH), cols = seen_cols(g, g.OW)
-    cdef Py_ssize_t item, n, group, start, size, index
-    cdef Tile tile
-    cdef const real* grad_out
-    for item in range(first, last):
-        n = item // blocks // g.groups
-        group = item // blocks % g.groups
-        start = item % blocks * block
-        size = min(block, C - start)
-        memset(staged, 0, rows * cols * size * sizeof(real))
-        for index in range(tiling.down * tiling.across):
-            tile = tile_at(g, tiling, index)
-            grad_out = grad_output + ((n * g.OC + group * OC) * g.OH + tile.oh) * g.OW + tile.ow
-            gemm(True, False, tile.rows * tile.cols, taps * size, OC, grad_out, g.OH * g.OW,
-                 packed + (group * C + start) * OC * taps, taps * size, <real>0, col, taps * size)
-            col2im_by_pixels(staged + (tile.oh * g.stride_h * cols + tile.ow * g.stride_w) * size, <const real*>col,
-                             cols * size, size, tile, g)
-        unstage_pixels(grad_input + (n * g.C + group * C + start) * g.H * g.W, <const real*>staged, size, rows, cols,
-                       g)
-
-
-cdef void backward_input_pointwise_items(real* grad_input, const real* grad_output, const real* weight,
-                                         const Conv2d* g, const Tiling* tiling, Py_ssize_t first,
-                                         Py_ssize_t last) noexcept nogil:
+cdef void backward_input_pointwise(real* grad_input, const real* grad_output, const real* weight, const Conv2d* g,
+                                   const Plan* p, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     # grad_image (C, pixels of the tile) = weight (OC, C)^T @ grad_out (OC, pixels of the tile)
-    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups, plane = g.H * g.W, tiles = tiling.down * tiling.across
-    cdef Py_ssize_t item, n, group, start
+    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups, tiles = p.tiling.down * p.tiling.across
+    cdef Py_ssize_t item, n, group, start, plane = g.H * g.W
     cdef Tile tile
     for item in range(first, last):
         n = item // tiles // g.groups
         group = item // tiles % g.groups
-        tile = tile_at(g, tiling, item % tiles)
+        tile = tile_at(g, &p.tiling, item % tiles)
         start = tile.oh * g.OW + tile.ow
         gemm(True, False, C, tile.rows * tile.cols, OC, weight + group * OC * C, C,
              grad_output + (n * g.OC + group * OC) * plane + start, plane, <real>0,
              grad_input + (n * g.C + group * C) * plane + start, plane)
 
 
+cdef void backward_input_im2col(real* grad_input, const real* grad_output, const real* weight, const Conv2d* g,
+                                const Plan* p, real* staged, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    # col (C*KH*KW, pixels of the tile) = weight (OC, C*KH*KW)^T @ grad_out (OC, pixels of the tile), then col2im.
+    # An item is a block of C channels of one image, added up by one thread: in place, or with padding in `staged`.
+    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups, taps = g.KH * g.KW
+    cdef Py_ssize_t blocks = (C + p.block - 1) // p.block, rows = g.H, cols = g.W
+    cdef Py_ssize_t item, n, group, c, size, index
+    cdef real* lines = staged + p.staged
+    cdef real* col = lines + p.lines
+    cdef real* grad_image
+    cdef real* seen
+    cdef Tile tile
+    if has_padding(g):
+        rows = seen_rows(g, g.OH)
+        cols = seen_cols(g, g.OW)
+    for item in range(first, last):
+        n = item // blocks // g.groups
+        group = item // blocks % g.groups
+        c = item % blocks * p.block
+        size = min(p.block, C - c)
+        grad_image = grad_input + (n * g.C + group * C + c) * g.H * g.W
+        seen = staged if has_padding(g) else grad_image
+        memset(seen, 0, size * rows * cols * sizeof(real))
+        for index in range(p.tiling.down * p.tiling.across):
+            tile = tile_at(g, &p.tiling, index)
+            gemm(True, False, size * taps, tile.rows * tile.cols, OC, weight + (group * OC * C + c) * taps, C * taps,
+                 grad_output + ((n * g.OC + group * OC) * g.OH + tile.oh) * g.OW + tile.ow, g.OH * g.OW, <real>0, col,
+                 tile.rows * tile.cols)
+            col2im(seen + tile.oh * g.stride_h * cols + tile.ow * g.stride_w, lines, <const real*>col, rows * cols,
+                   cols, size, tile, g)
+        if has_padding(g):
+            unstage(grad_image, <const real*>staged, size, rows, cols, g)
+
+
 # ---------------------------------------------------------------------------------------------------- backward, weight
 
-def conv2d_backward_weight(cnp.ndarray grad_weight, cnp.ndarray grad_output, cnp.ndarray input, geometry,
-                           Kernel kernel=AUTO):
+def conv2d_backward_weight(cnp.ndarray grad_output, cnp.ndarray input, geometry, Kernel kernel=AUTO):
     """grad_weight (OC, C/groups, KH, KW) from grad_output (N, OC, OH, OW) and input (N, C, H, W)."""
     cdef const Conv2d* g = conv2d_fields(geometry.packed)
-    kernel = resolve(kernel, g)
-    if both_float32(grad_output, input):
+    cdef bint is_float32 = both_float32(grad_output, input)
+    grad_output = contiguous(grad_output)
+    input = contiguous(input)
+    cdef cnp.ndarray grad_weight = new_planes(g.OC, g.C // g.groups, g.KH, g.KW, cnp.PyArray_TYPE(input))
+    if is_float32:
         backward_weight(<float*>cnp.PyArray_DATA(grad_weight), <const float*>cnp.PyArray_DATA(grad_output),
                         <const float*>cnp.PyArray_DATA(input), g, kernel)
     else:
         backward_weight(<double*>cnp.PyArray_DATA(grad_weight), <const double*>cnp.PyArray_DATA(grad_output),
                         <const double*>cnp.PyArray_DATA(input), g, kernel)
+    return grad_weight
 
 
 cdef int backward_weight(real* grad_weight, const real* grad_output, const real* input, const Conv2d* g,
                          Kernel kernel) except -1:
-    if kernel == DEPTHWISE:
-        with nogil:
-            depthwise_backward_weight(grad_weight, grad_output, input, g)
-        return 0
-    cdef Py_ssize_t C = g.C // g.groups, K = C * g.KH * g.KW
-    cdef bint by_taps = kernel == POINTWISE or C < FEW_CHANNELS
-    cdef int thread, threads = team(<double>g.N * g.OC * g.OH * g.OW * K / GEMM_SPEED)
-    cdef Tiling tiling = cut_for_threads(g, K * sizeof(real), threads, kernel == POINTWISE)
-    cdef Py_ssize_t items = g.N * g.groups * tiling.down * tiling.across
-    cdef Py_ssize_t sums = whole_lines(g.OC * K, sizeof(real))
-    cdef Py_ssize_t staged = C * seen_rows(g, tiling.rows) * seen_cols(g, tiling.cols)
-    cdef Py_ssize_t share = sums
-    if kernel != POINTWISE:
-        share += whole_lines(staged + K * tiling.rows * tiling.cols, sizeof(real))
-    cdef cnp.ndarray memory = scratch(threads * share * sizeof(real))
+    cdef Plan p = plan(kernel, g, sizeof(real), False)
+    cdef Py_ssize_t OC = g.OC // g.groups, K = g.C // g.groups * g.KH * g.KW
+    cdef bint turned = OC * K > SMALL_WEIGHT
+    cdef Py_ssize_t sums = whole_lines(g.OC * K)
+    cdef Py_ssize_t share = sums + p.share + (whole_lines(OC * p.tiling.rows * p.tiling.cols) if turned else 0)
+    cdef cnp.ndarray memory = scratch(p.threads * share * sizeof(real))
     cdef real* partial = <real*>cnp.PyArray_DATA(memory)
+    cdef int thread
     with nogil:
-        for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-            backward_weight_items(partial + thread * share, grad_output, input, g, &tiling, kernel == POINTWISE,
-                                  partial + thread * share + sums, partial + thread * share + sums + staged,
-                                  items * thread // threads, items * (thread + 1) // threads)
-        add_partial_sums(grad_weight, <const real*>partial, share, threads, by_taps, g)
+        if p.kernel == DEPTHWISE:
+            depthwise_backward_weight(grad_weight, grad_output, input, g)
+        elif p.threads == 1:
+            backward_weight_share(partial, grad_output, input, g, &p, turned, partial + sums, 0)
+            add_partial_sums(grad_weight, <const real*>partial, share, 1, turned, g)
+        else:
+            for thread in prange(p.threads, num_threads=p.threads, schedule="static", chunksize=1):
+                backward_weight_share(partial + thread * share, grad_output, input, g, &p, turned,
+                                      partial + thread * share + sums, thread)
+            add_partial_sums(grad_weight, <const real*>partial, share, p.threads, turned, g)
     return 0
 
 
-cdef void backward_weight_items(real* sums, const real* grad_output, const real* input, const Conv2d* g,
-                                const Tiling* tiling, bint pointwise, real* staged, real* col, Py_ssize_t first,
-                                Py_ssize_t last) noexcept nogil:
-    # sums (OC, K) += grad_out (OC, pixels of the tile) @ col (pixels of the tile, K)
-    # or, for few channels,                             @ col (K, pixels of the tile)^T
-    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups, K = C * g.KH * g.KW, tiles = tiling.down * tiling.across
-    cdef Py_ssize_t item, n, group, start, pixels, top, left, rows, cols
-    cdef Tile tile
+cdef void backward_weight_share(real* sums, const real* grad_output, const real* input, const Conv2d* g, const Plan* p,
+                                bint turned, real* staged, int thread) noexcept nogil:
+    # sums (OC, K) += grad_out (OC, pixels of the tile) @ col (K, pixels of the tile)^T
+    # turned: sums (K, OC) += col (K, pixels of the tile) @ grad_out^T (pixels of the tile, OC)
+    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups, K = C * g.KH * g.KW
+    cdef Py_ssize_t tiles = p.tiling.down * p.tiling.across, plane = g.OH * g.OW
+    cdef Py_ssize_t item, n, group, start, pixels, ld, oc, i
+    cdef real* lines = staged + p.staged
+    cdef real* col = lines + p.lines
+    cdef real* turned_grad = staged + p.share
+    cdef real* group_sums
     cdef const real* image
     cdef const real* grad_out
-    cdef real* group_sums
+    cdef const real* matrix
+    cdef Tile tile
     memset(sums, 0, g.OC * K * sizeof(real))
-    for item in range(first, last):
+    for item in range(p.items * thread // p.threads, p.items * (thread + 1) // p.threads):
         n = item // tiles // g.groups
         group = item // tiles % g.groups
-        tile = tile_at(g, tiling, item % tiles)
+        tile = tile_at(g, &p.tiling, item % tiles)
         start = tile.oh * g.OW + tile.ow
         pixels = tile.rows * tile.cols
         image = input + (n * g.C + group * C) * g.H * g.W
-        grad_out = grad_output + (n * g.OC + group * OC) * g.OH * g.OW + start
+        grad_out = grad_output + (n * g.OC + group * OC) * plane + start
         group_sums = sums + group * OC * K
-        if pointwise:
-            gemm(False, True, OC, K, pixels, grad_out, g.OH * g.OW, image + start, g.H * g.W, <real>1, group_sums, K)
-            continue
-        top = tile.oh * g.stride_h - g.pad_top
-        left = tile.ow * g.stride_w - g.pad_left
-        rows = seen_rows(g, tile.rows)
-        cols = seen_cols(g, tile.cols)
-        if C < FEW_CHANNELS:
-            stage_planes(staged, image, C, top, left, rows, cols, g)
-            im2col_by_taps(col, <const real*>staged, rows * cols, cols, C, tile, g)
-            gemm(False, True, OC, K, pixels, grad_out, g.OH * g.OW, <const real*>col, pixels, <real>1, group_sums, K)
+        if p.kernel == POINTWISE:
+            matrix = image + start
+            ld = plane
         else:
-            stage_pixels(staged, image, C, top, left, rows, cols, g)
-            im2col_by_pixels(col, <const real*>staged, cols * C, C, tile, g)
-            gemm(False, False, OC, K, pixels, grad_out, g.OH * g.OW, <const real*>col, K, <real>1, group_sums, K)
+            see(col, lines, staged, image, C, tile, g)
+            matrix = col
+            ld = pixels
+        if turned:
+            for oc in range(OC):
+                for i in range(pixels):
+                    turned_grad[i * OC + oc] = grad_out[oc * plane + i]
+            gemm(False, False, K, OC, pixels, matrix, ld, <const real*>turned_grad, OC, <real>1, group_sums, OC)
+        else:
+            gemm(False, True, OC, K, pixels, grad_out, plane, matrix, ld, <real>1, group_sums, K)
 
 
-cdef void add_partial_sums(real* grad_weight, const real* partial, Py_ssize_t share, int threads, bint by_taps,
+cdef void add_partial_sums(real* grad_weight, const real* partial, Py_ssize_t share, int threads, bint turned,
                            const Conv2d* g) noexcept nogil:
-    # grad_weight (OC, C, KH*KW) of all groups
-    # partial     one per thread, `share` numbers apart: (OC, C, KH*KW) by taps, (OC, KH*KW, C) by pixels
-    cdef Py_ssize_t C = g.C // g.groups, taps = g.KH * g.KW, oc, c, tap, place
+    # grad_weight (groups, OC, K)
+    # partial     one per thread, `share` numbers apart: (groups, OC, K), or turned (groups, K, OC)
+    cdef Py_ssize_t OC = g.OC // g.groups, K = g.C // g.groups * g.KH * g.KW, oc
+    cdef int helpers = team(<double>g.OC * K * threads / SUM_SPEED)
+    if helpers == 1:
+        for oc in range(g.OC):
+            add_row(grad_weight + oc * K, partial + (oc // OC * OC * K + oc % OC if turned else oc * K),
+                    OC if turned else 1, K, share, threads)
+    else:
+        for oc in prange(g.OC, num_threads=helpers, schedule="static"):
+            add_row(grad_weight + oc * K, partial + (oc // OC * OC * K + oc % OC if turned else oc * K),
+                    OC if turned else 1, K, share, threads)
+
+
+cdef void add_row(real* row, const real* partial, Py_ssize_t step, Py_ssize_t K, Py_ssize_t share,
+                  int threads) noexcept nogil:
+    # row (K,) = the sum over threads of partial[0], partial[step], ..., the next thread's `share` numbers further
+    cdef Py_ssize_t k
     cdef int thread
-    cdef real total
-    for oc in prange(g.OC, num_threads=team(<double>g.OC * C * taps * threads / SUM_SPEED), schedule="static"):
-        for c in range(C):
-            for tap in range(taps):
-                place = oc * C * taps + (c * taps + tap if by_taps else tap * C + c)
-                total = partial[place]
-                for thread in range(1, threads):
-                    total = total + partial[thread * share + place]
-                grad_weight[(oc * C + c) * taps + tap] = total
+    for k in range(K):
+        row[k] = partial[k * step]
+    for thread in range(1, threads):
+        partial += share
+        for k in range(K):
+            row[k] += partial[k * step]
 
 
 # ------------------------------------------------------------------------------------------------------ backward, bias
 
-def conv2d_backward_bias(cnp.ndarray grad_bias, cnp.ndarray grad_output):
+def conv2d_backward_bias(cnp.ndarray grad_output):
     """grad_bias (OC,) = grad_output (N, OC, OH, OW) summed over images and pixels; float32 adds planes in float64."""
+    cdef bint is_float32 = both_float32(grad_output, grad_output)
+    grad_output = contiguous(grad_output)
     cdef cnp.npy_intp* shape = cnp.PyArray_DIMS(grad_output)
-    if both_float32(grad_output, grad_bias):
+    cdef cnp.ndarray grad_bias = new_array(1, shape + 1, cnp.PyArray_TYPE(grad_output))
+    if is_float32:
         backward_bias(<float*>cnp.PyArray_DATA(grad_bias), <const float*>cnp.PyArray_DATA(grad_output),
                       shape[0], shape[1], shape[2] * shape[3])
     else:
         backward_bias(<double*>cnp.PyArray_DATA(grad_bias), <const double*>cnp.PyArray_DATA(grad_output),
                       shape[0], shape[1], shape[2] * shape[3])
+    return grad_bias
 
 
 cdef void backward_bias(real* grad_bias, const real* grad_output, Py_ssize_t N, Py_ssize_t OC,
                         Py_ssize_t plane) noexcept:
-    cdef Py_ssize_t n, oc
-    cdef double total
+    cdef Py_ssize_t oc
+    cdef int threads = team(<double>N * OC * plane / SUM_SPEED)
     with nogil:
-        for oc in prange(OC, num_threads=team(<double>N * OC * plane / SUM_SPEED), schedule="static"):
-            total = 0
-            for n in range(N):
-                total = total + sum_run(grad_output + (n * OC + oc) * plane, plane)
-            grad_bias[oc] = <real>total
+        if threads == 1:
+            for oc in range(OC):
+                grad_bias[oc] = channel_sum(grad_output + oc * plane, N, OC, plane)
+        else:
+            for oc in prange(OC, num_threads=threads, schedule="static"):
+                grad_bias[oc] = channel_sum(grad_output + oc * plane, N, OC, plane)
 
 
-# ------------------------------------------------------------------------------------------------------------- helpers
-
-cdef Tiling cut_for_threads(const Conv2d* g, Py_ssize_t bytes_per_pixel, int threads, bint pointwise) noexcept nogil:
-    """Tiles whose col fits the cache (POINTWISE has none), enough of them for all threads."""
-    cdef Py_ssize_t planes = max(g.N * g.groups, 1)
-    cdef Py_ssize_t pixels = g.OH * g.OW if pointwise else max(TILE_BYTES // bytes_per_pixel, LEAST_PIXELS)
-    return cut_output(g, pixels, (threads + planes - 1) // planes)
-
-
-cdef Py_ssize_t whole_lines(Py_ssize_t numbers, Py_ssize_t itemsize) noexcept nogil:
-    """At least so many numbers, so that the next thread's memory starts at a cache line of its own."""
-    return (numbers * itemsize + 127) // 128 * 128 // itemsize
-
-
-cdef cnp.ndarray scratch(Py_ssize_t nbytes):
-    cdef cnp.npy_intp size = nbytes
-    return new_array(1, &size, cnp.NPY_UINT8)
+cdef real channel_sum(const real* grad_output, Py_ssize_t N, Py_ssize_t OC, Py_ssize_t plane) noexcept nogil:
+    cdef Py_ssize_t n
+    cdef double total = 0
+    for n in range(N):
+        total += sum_run(grad_output + n * OC * plane, plane)
+    return <real>total

@@ -18,7 +18,7 @@ from minidl._ext.threads cimport team
 cnp.import_array()
 
 cdef enum:
-    TILE = 64   # neighbouring predictions whose gradient is made together
+    TILE = 256  # neighbouring predictions whose gradient is made together
 
 cdef double GIL_MICROSECONDS = 5    # longer work lets other Python threads run
 

@@ -14,12 +14,15 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cython.parallel cimport prange
 from libc.math cimport pow as power
-from libc.math cimport sqrt
+from libc.math cimport sqrt, sqrtf
 
 from minidl._ext.reals cimport float_type, real
 from minidl._ext.threads cimport team
 
 cnp.import_array()
+
+cdef enum:
+    BLOCK = 512     # numbers that Adam takes through its loops before the next
 
 cdef double GIL_MICROSECONDS = 5    # longer work lets other Python threads run
 
@@ -76,34 +79,49 @@ cdef void sgd_run(const SGD* o, const Row* row, real* parameter, const real* gra
 
 
 cdef inline real root_of(real x) noexcept nogil:
-    return <real>sqrt(x)
+    if real is float:
+        return sqrtf(x)
+    else:
+        return sqrt(x)
 
 
 cdef void adam_run(const Adam* o, const Row* row, real* parameter, const real* grad, real* exp_avg, real* exp_avg_sq,
                    real* largest, Py_ssize_t n) noexcept nogil:
-    """all arrays: (n,); largest NULL without amsgrad"""
-    cdef real weight = <real>(1 - o.beta1), rest = <real>(1 - (1 - o.beta1)), beta2 = <real>o.beta2
-    cdef real keep2 = <real>(1 - o.beta2), eps = <real>o.eps, decay = <real>o.weight_decay, sign = <real>o.sign
-    cdef real shrink = <real>(1 - o.lr * o.weight_decay), step_size = <real>row.step_size, root = <real>row.root
-    cdef real gradient, second
-    cdef bint couples = o.weight_decay != 0 and not o.decoupled, shrinks = o.weight_decay != 0 and o.decoupled
-    cdef bint from_start = 1 - o.beta1 < 0.5
+    """all arrays: (n,) with n up to BLOCK; largest NULL without amsgrad
+
+    One loop for each step of the algorithm, with the gradient and then the second moment in the cache: a loop over
+    all five arrays has too many pointers for the compiler to prove that vector registers are safe.
+    """
+    cdef real scratch[BLOCK]
+    cdef real decay = <real>o.weight_decay, shrink = <real>(1 - o.lr * o.weight_decay), sign = <real>o.sign
+    cdef real weight = <real>(1 - o.beta1), rest = <real>(1 - (1 - o.beta1))
+    cdef real beta2 = <real>o.beta2, keep = <real>(1 - o.beta2)
+    cdef real step_size = <real>row.step_size, root = <real>row.root, eps = <real>o.eps
     cdef Py_ssize_t i
     for i in range(n):
-        gradient = sign * grad[i]
-        if shrinks:
-            parameter[i] = parameter[i] * shrink
-        if couples:
-            gradient = gradient + decay * parameter[i]
-        if from_start:
-            exp_avg[i] = exp_avg[i] + weight * (gradient - exp_avg[i])
+        scratch[i] = sign * grad[i]
+    if o.weight_decay != 0:
+        if o.decoupled:
+            for i in range(n):
+                parameter[i] *= shrink
         else:
-            exp_avg[i] = gradient - (gradient - exp_avg[i]) * rest
-        second = beta2 * exp_avg_sq[i] + keep2 * gradient * gradient
-        exp_avg_sq[i] = second
-        if largest != NULL:
-            second = largest[i] = largest[i] if largest[i] > second else second
-        parameter[i] = parameter[i] - step_size * exp_avg[i] / (root_of(second) / root + eps)
+            for i in range(n):
+                scratch[i] += decay * parameter[i]
+    if 1 - o.beta1 < 0.5:
+        for i in range(n):
+            exp_avg[i] += weight * (scratch[i] - exp_avg[i])
+    else:
+        for i in range(n):
+            exp_avg[i] = scratch[i] - (scratch[i] - exp_avg[i]) * rest
+    for i in range(n):
+        exp_avg_sq[i] = beta2 * exp_avg_sq[i] + keep * scratch[i] * scratch[i]
+        scratch[i] = exp_avg_sq[i]
+    if largest != NULL:
+        for i in range(n):
+            largest[i] = largest[i] if largest[i] > scratch[i] else scratch[i]
+            scratch[i] = largest[i]
+    for i in range(n):
+        parameter[i] -= step_size * exp_avg[i] / (root_of(scratch[i]) / root + eps)
 
 
 cdef void sgd_part(const SGD* o, const Row* row, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
@@ -119,6 +137,10 @@ cdef void sgd_part(const SGD* o, const Row* row, Py_ssize_t at, Py_ssize_t n) no
 
 cdef void adam_part(const Adam* o, const Row* row, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
     cdef void* largest = row.largest
+    while n > BLOCK:
+        adam_part(o, row, at, BLOCK)
+        at += BLOCK
+        n -= BLOCK
     if row.is_float:
         adam_run[float](o, row, <float*>row.parameter + at, <const float*>row.grad + at, <float*>row.buffer + at,
                         <float*>row.square + at, <float*>NULL if largest == NULL else <float*>largest + at, n)

@@ -15,13 +15,13 @@ import numpy as np
 
 cimport cython
 cimport numpy as cnp
-from cpython.float cimport PyFloat_AsDouble
-from cpython.long cimport PyLong_AsLongLongAndOverflow
-from cython.parallel cimport prange
-from libc.string cimport memcpy, memmove, memset, strcmp
+from libc.string cimport memset, strcmp
 
-from minidl._ext.storage cimport new_array, new_like
-from minidl._ext.threads cimport team
+from minidl._ext.inner_loops cimport (
+    DIMS, NUMBER_BYTES, TYPES, US_PER_BYTE, Loop, Walk, common_shape, disjoint, inner_loop, plain, plan, run_flat,
+    run_walk, same_shape, store_number, usable,
+)
+from minidl._ext.storage cimport new_array
 
 cnp.import_array()
 cnp.import_ufunc()
@@ -31,7 +31,7 @@ cdef extern from *:
     #include <stddef.h>
     #include <string.h>
 
-    typedef void (*inner_loop)(char **, npy_intp *, npy_intp *, void *);
+    typedef void (*own_loop)(char **, npy_intp *, npy_intp *, void *);
 
     /* name_f32 and name_f64: y[i] = expression of a (= x[i]), in NumPy's form of a loop.
        The contiguous case stands apart so that the compiler vectorises it. */
@@ -74,7 +74,7 @@ cdef extern from *:
     UNARY(sign, (a > 0) - (a < 0))                   /* 0 for NaN, as in PyTorch */
     UNARY(one_over_one_plus, 1 / (1 + a))
 
-    static const struct { const char *name; inner_loop f32, f64; } own_loops[] = {
+    static const struct { const char *name; own_loop f32, f64; } own_loops[] = {
         {"relu", relu_f32, relu_f64},
         {"sign", sign_f32, sign_f64},
         {"relu_backward", relu_backward_f32, relu_backward_f64},
@@ -83,30 +83,7 @@ cdef extern from *:
     };
     #define OWN_LOOPS (int)(sizeof(own_loops) / sizeof(own_loops[0]))
 
-    /* d = c ? a : b for numbers of one size, moved as bits. */
-    #define WHERE_LOOP(name, type)                                                                          \\
-        static void name(char **args, npy_intp *count, npy_intp *steps, void *data) {                       \\
-            for (npy_intp i = 0; i < count[0]; i++)                                                         \\
-                *(type *)(args[3] + i * steps[3]) = args[0][i * steps[0]]                                   \\
-                    ? *(const type *)(args[1] + i * steps[1]) : *(const type *)(args[2] + i * steps[2]);    \\
-        }
-    WHERE_LOOP(where_1, npy_uint8)
-    WHERE_LOOP(where_2, npy_uint16)
-    WHERE_LOOP(where_4, npy_uint32)
-    WHERE_LOOP(where_8, npy_uint64)
-
-    #define FILL(type) { type v; memcpy(&v, value, sizeof v); type *y = (type *)data;                       \\
-                         for (npy_intp i = 0; i < n; i++) y[i] = v; }
-    static void fill(char *data, npy_intp n, int itemsize, const char *value) {
-        switch (itemsize) {
-        case 1: memset(data, *value, n); break;
-        case 2: FILL(npy_uint16) break;
-        case 4: FILL(npy_uint32) break;
-        case 8: FILL(npy_uint64) break;
-        }
-    }
     """
-    ctypedef void (*inner_loop)(char**, cnp.npy_intp*, cnp.npy_intp*, void*) noexcept nogil
     struct OwnLoop:
         const char* name
         inner_loop f32
@@ -115,34 +92,6 @@ cdef extern from *:
     int OWN_LOOPS
     void one_over_one_plus_f32(char**, cnp.npy_intp*, cnp.npy_intp*, void*) noexcept nogil
     void one_over_one_plus_f64(char**, cnp.npy_intp*, cnp.npy_intp*, void*) noexcept nogil
-    void where_1(char**, cnp.npy_intp*, cnp.npy_intp*, void*) noexcept nogil
-    void where_2(char**, cnp.npy_intp*, cnp.npy_intp*, void*) noexcept nogil
-    void where_4(char**, cnp.npy_intp*, cnp.npy_intp*, void*) noexcept nogil
-    void where_8(char**, cnp.npy_intp*, cnp.npy_intp*, void*) noexcept nogil
-    void fill(char* data, cnp.npy_intp n, int itemsize, const char* value) noexcept nogil
-
-cdef enum:
-    TYPES = 14              # the type numbers of NumPy's booleans, integers and real floats lie below
-    OPERANDS = 4
-    DIMS = 32
-    NUMBER_BYTES = 8        # of the largest dtype that a Python number is stored as
-
-cdef double US_PER_BYTE = 1e-4      # 10 GB/s
-cdef double US_WORTH_THE_GIL = 5.0
-
-cdef struct Loop:
-    inner_loop function
-    void* data
-    int result              # type number
-
-cdef struct Walk:
-    # The operands, result last, over the dimensions that are left after runs were merged.
-    int operands
-    int ndim
-    cnp.npy_intp shape[DIMS]
-    cnp.npy_intp strides[OPERANDS][DIMS]
-    char* data[OPERANDS]
-
 
 cdef struct SigmoidSteps:
     Loop negative
@@ -203,203 +152,6 @@ cdef class Loops:
                 if not floats_only or typenum == cnp.NPY_FLOAT or typenum == cnp.NPY_DOUBLE:
                     self.of_type[typenum] = Loop(<inner_loop><void*>ufunc.functions[number], ufunc.data[number], last)
             types += ufunc.nargs
-
-
-cdef inline bint plain(cnp.ndarray x) noexcept:
-    return cnp.PyArray_ISCARRAY_RO(x)
-
-
-cdef inline bint same_shape(cnp.ndarray a, cnp.ndarray b) noexcept:
-    cdef int axis
-    if cnp.PyArray_NDIM(a) != cnp.PyArray_NDIM(b):
-        return False
-    for axis in range(cnp.PyArray_NDIM(a)):
-        if cnp.PyArray_DIMS(a)[axis] != cnp.PyArray_DIMS(b)[axis]:
-            return False
-    return True
-
-
-cdef inline bint usable(cnp.ndarray x) noexcept:
-    return (cnp.PyArray_TYPE(x) < TYPES and cnp.PyArray_ISALIGNED(x) and cnp.PyArray_ISNOTSWAPPED(x)
-            and cnp.PyArray_NDIM(x) <= DIMS)
-
-
-cdef int store_number(object value, int typenum, bint exact, char* number) except -1:
-    """Write a Python number as the dtype ``typenum``; 0 where it is none, or not ``exact`` though asked."""
-    cdef int overflow = 0
-    cdef long long whole
-    if typenum == cnp.NPY_FLOAT:
-        if isinstance(value, (float, int)):
-            (<float*>number)[0] = <float>PyFloat_AsDouble(value)
-            return 1
-    elif typenum == cnp.NPY_DOUBLE:
-        if isinstance(value, (float, int)):
-            (<double*>number)[0] = PyFloat_AsDouble(value)
-            return 1
-    elif typenum == cnp.NPY_BOOL:
-        if isinstance(value, bool):
-            number[0] = value is True
-            return 1
-    elif isinstance(value, int):
-        whole = PyLong_AsLongLongAndOverflow(value, &overflow)
-        if overflow:
-            return 0
-        if typenum == cnp.NPY_INT64:
-            (<cnp.int64_t*>number)[0] = whole
-            return 1
-        if typenum == cnp.NPY_INT32:
-            (<cnp.int32_t*>number)[0] = <cnp.int32_t>whole
-            return not exact or <cnp.int32_t>whole == whole
-        if typenum == cnp.NPY_INT16:
-            (<cnp.int16_t*>number)[0] = <cnp.int16_t>whole
-            return not exact or <cnp.int16_t>whole == whole
-        if typenum == cnp.NPY_INT8:
-            (<cnp.int8_t*>number)[0] = <cnp.int8_t>whole
-            return not exact or <cnp.int8_t>whole == whole
-        if typenum == cnp.NPY_UINT8:
-            (<cnp.uint8_t*>number)[0] = <cnp.uint8_t>whole
-            return not exact or <cnp.uint8_t>whole == whole
-    return 0
-
-
-cdef void run_part(Loop* loop, int operands, char** data, cnp.npy_intp* steps, cnp.npy_intp first,
-                   cnp.npy_intp n) noexcept nogil:
-    cdef char* shifted[OPERANDS]
-    cdef int k
-    for k in range(operands):
-        shifted[k] = data[k] + first * steps[k]
-    loop.function(shifted, &n, steps, loop.data)
-
-
-cdef void run_flat(Loop* loop, int operands, char** data, cnp.npy_intp* steps, cnp.npy_intp n, double us) noexcept:
-    """One run of n numbers, in equal parts over the threads that ``us`` of work deserve."""
-    cdef int threads, part
-    cdef cnp.npy_intp length
-    if us < US_WORTH_THE_GIL:
-        loop.function(data, &n, steps, loop.data)
-        return
-    with nogil:
-        threads = team(us)
-        if threads == 1:
-            loop.function(data, &n, steps, loop.data)
-        else:
-            length = (n + threads - 1) // threads + 63 & ~63
-            for part in prange(threads, num_threads=threads, schedule="static"):
-                if part * length < n:
-                    run_part(loop, operands, data, steps, part * length, min(length, n - part * length))
-
-
-cdef void walk_rows(Loop* loop, Walk* walk, cnp.npy_intp first, cnp.npy_intp last) noexcept nogil:
-    """The runs ``first .. last - 1``, counted over all dimensions but the innermost."""
-    cdef cnp.npy_intp place[DIMS]
-    cdef cnp.npy_intp steps[OPERANDS]
-    cdef char* data[OPERANDS]
-    cdef int inner = walk.ndim - 1, k, dim
-    cdef cnp.npy_intp rest = first, row
-    for k in range(walk.operands):
-        data[k] = walk.data[k]
-        steps[k] = walk.strides[k][inner]
-    for dim in range(inner - 1, -1, -1):
-        place[dim] = rest % walk.shape[dim]
-        rest = rest // walk.shape[dim]
-        for k in range(walk.operands):
-            data[k] += place[dim] * walk.strides[k][dim]
-    for row in range(first, last):
-        loop.function(data, &walk.shape[inner], steps, loop.data)
-        for dim in range(inner - 1, -1, -1):
-            place[dim] += 1
-            for k in range(walk.operands):
-                data[k] += walk.strides[k][dim]
-            if place[dim] < walk.shape[dim]:
-                break
-            place[dim] = 0
-            for k in range(walk.operands):
-                data[k] -= walk.shape[dim] * walk.strides[k][dim]
-
-
-cdef void run_walk(Loop* loop, Walk* walk, double us) noexcept:
-    cdef cnp.npy_intp rows = 1, length
-    cdef cnp.npy_intp steps[OPERANDS]
-    cdef int dim, k, threads, part
-    if walk.ndim == 1:
-        for k in range(walk.operands):
-            steps[k] = walk.strides[k][0]
-        run_flat(loop, walk.operands, walk.data, steps, walk.shape[0], us)
-        return
-    for dim in range(walk.ndim - 1):
-        rows *= walk.shape[dim]
-    with nogil:
-        threads = team(us)
-        if threads == 1:
-            walk_rows(loop, walk, 0, rows)
-        else:
-            length = (rows + threads - 1) // threads
-            for part in prange(threads, num_threads=threads, schedule="static"):
-                if part * length < rows:
-                    walk_rows(loop, walk, part * length, min((part + 1) * length, rows))
-
-
-cdef int common_shape(int operands, cnp.PyObject** arrays, cnp.npy_intp* shape) noexcept:
-    """Broadcast shape of the arrays (NULL: a number) into ``shape``; its length, or -1 where there is none."""
-    cdef int ndim = 0, k, dim, lead
-    cdef cnp.npy_intp size
-    cdef cnp.ndarray array
-    for k in range(operands):
-        if arrays[k] != NULL:
-            ndim = max(ndim, cnp.PyArray_NDIM(<cnp.ndarray>arrays[k]))
-    for dim in range(ndim):
-        shape[dim] = 1
-    for k in range(operands):
-        if arrays[k] != NULL:
-            array = <cnp.ndarray>arrays[k]
-            lead = ndim - cnp.PyArray_NDIM(array)
-            for dim in range(lead, ndim):
-                size = cnp.PyArray_DIMS(array)[dim - lead]
-                if size != 1:
-                    if shape[dim] != 1 and shape[dim] != size:
-                        return -1
-                    shape[dim] = size
-    return ndim
-
-
-cdef void plan(Walk* walk, int operands, cnp.PyObject** arrays, char** data, int ndim, cnp.npy_intp* shape) noexcept:
-    """Lay the operands (NULL: a number, stride 0) over ``shape`` and merge neighbouring dimensions into long runs."""
-    cdef cnp.npy_intp strides[OPERANDS]
-    cdef cnp.ndarray array
-    cdef int k, dim, own, last
-    cdef bint merge
-    walk.operands = operands
-    walk.ndim = 0
-    for k in range(operands):
-        walk.data[k] = data[k]
-    for dim in range(ndim):
-        if shape[dim] == 1:
-            continue
-        for k in range(operands):
-            strides[k] = 0
-            if arrays[k] != NULL:
-                array = <cnp.ndarray>arrays[k]
-                own = dim - (ndim - cnp.PyArray_NDIM(array))
-                if own >= 0 and cnp.PyArray_DIMS(array)[own] != 1:
-                    strides[k] = cnp.PyArray_STRIDES(array)[own]
-        last = walk.ndim - 1
-        merge = last >= 0
-        if merge:
-            for k in range(operands):
-                merge = merge and walk.strides[k][last] == strides[k] * shape[dim]
-        if merge:
-            walk.shape[last] *= shape[dim]
-        else:
-            last += 1
-            walk.ndim += 1
-            walk.shape[last] = shape[dim]
-        for k in range(operands):
-            walk.strides[k][last] = strides[k]
-    if walk.ndim == 0:
-        walk.ndim = 1
-        walk.shape[0] = 1
-        for k in range(operands):
-            walk.strides[k][0] = NUMBER_BYTES
 
 
 cdef object apply_unary(Loops loops, cnp.ndarray x):
@@ -484,27 +236,6 @@ cdef object apply_binary(Loops loops, object a, object b):
         plan(&walk, 3, arrays, data, ndim, shape)
         run_walk(loop, &walk, us)
     return result
-
-
-cdef void extent(cnp.ndarray x, size_t* low, size_t* high) noexcept:
-    """The addresses between which the numbers of x lie."""
-    cdef int axis
-    cdef cnp.npy_intp reach
-    low[0] = high[0] = <size_t>cnp.PyArray_DATA(x)
-    for axis in range(cnp.PyArray_NDIM(x)):
-        reach = (cnp.PyArray_DIMS(x)[axis] - 1) * cnp.PyArray_STRIDES(x)[axis]
-        if reach < 0:
-            low[0] += reach
-        else:
-            high[0] += reach
-    high[0] += cnp.PyArray_ITEMSIZE(x)
-
-
-cdef bint disjoint(cnp.ndarray a, cnp.ndarray b) noexcept:
-    cdef size_t low_a, high_a, low_b, high_b
-    extent(a, &low_a, &high_a)
-    extent(b, &low_b, &high_b)
-    return high_a <= low_b or high_b <= low_a
 
 
 cdef object apply_in_place(Loops loops, cnp.ndarray destination, object source):
@@ -617,80 +348,3 @@ def sigmoid(reference):
 
     method.__name__, method.__doc__ = reference.__name__, reference.__doc__
     return method
-
-
-def where(cnp.ndarray condition not None, cnp.ndarray a not None, cnp.ndarray b not None):
-    """``condition ? a : b`` broadcast; None where the arguments are not bool and two aligned arrays of one dtype."""
-    cdef cnp.PyObject* arrays[4]
-    cdef char* data[4]
-    cdef cnp.npy_intp shape[DIMS]
-    cdef Walk walk
-    cdef Loop loop
-    cdef int itemsize = cnp.PyArray_ITEMSIZE(a), typenum = cnp.PyArray_TYPE(a), k
-    if (cnp.PyArray_TYPE(condition) != cnp.NPY_BOOL or typenum != cnp.PyArray_TYPE(b)
-            or not (usable(condition) and usable(a) and usable(b)) or itemsize > 8):
-        return None
-    arrays[0], arrays[1], arrays[2] = <cnp.PyObject*>condition, <cnp.PyObject*>a, <cnp.PyObject*>b
-    cdef int ndim = common_shape(3, arrays, shape)
-    if ndim < 0:
-        return None
-    cdef cnp.ndarray result = new_array(ndim, shape, typenum)
-    if cnp.PyArray_SIZE(result) == 0:
-        return result
-    arrays[3] = <cnp.PyObject*>result
-    for k in range(4):
-        data[k] = cnp.PyArray_BYTES(<cnp.ndarray>arrays[k])
-    loop.function = where_8 if itemsize == 8 else where_4 if itemsize == 4 else where_2 if itemsize == 2 else where_1
-    plan(&walk, 4, arrays, data, ndim, shape)
-    run_walk(&loop, &walk, cnp.PyArray_SIZE(result) * (3 * itemsize * US_PER_BYTE + 0.5e-3))
-    return result
-
-
-cdef void move_bytes(char* destination, const char* source, size_t n) noexcept:
-    if n * US_PER_BYTE < US_WORTH_THE_GIL:
-        memmove(destination, source, n)
-    else:
-        with nogil:
-            memmove(destination, source, n)
-
-
-cdef cnp.ndarray copied(cnp.ndarray x):
-    """A fresh C-contiguous copy."""
-    cdef cnp.ndarray result = new_like(x)
-    if plain(x):
-        move_bytes(cnp.PyArray_BYTES(result), cnp.PyArray_BYTES(x), cnp.PyArray_NBYTES(x))
-    else:
-        cnp.PyArray_CopyInto(result, x)
-    return result
-
-
-def copy(cnp.ndarray x not None):
-    """A fresh C-contiguous copy of x."""
-    return copied(x)
-
-
-def copy_same_dtype(cnp.ndarray destination not None, cnp.ndarray source not None):
-    """Write ``source`` into ``destination`` where both have one dtype and one shape; False where they have not."""
-    if cnp.PyArray_TYPE(destination) != cnp.PyArray_TYPE(source) or not same_shape(destination, source):
-        return False
-    if plain(destination) and plain(source) and cnp.PyArray_ISWRITEABLE(destination):
-        move_bytes(cnp.PyArray_BYTES(destination), cnp.PyArray_BYTES(source), cnp.PyArray_NBYTES(source))
-        return True
-    return False
-
-
-def fill_(cnp.ndarray destination not None, value):
-    """Write a Python number into every place of a contiguous array; False where this cannot be done here."""
-    cdef char number[NUMBER_BYTES]
-    if not (plain(destination) and cnp.PyArray_ISWRITEABLE(destination)
-            and store_number(value, cnp.PyArray_TYPE(destination), False, number)):
-        return False
-    cdef char* data = cnp.PyArray_BYTES(destination)
-    cdef cnp.npy_intp n = cnp.PyArray_SIZE(destination)
-    cdef int itemsize = cnp.PyArray_ITEMSIZE(destination)
-    if n * itemsize * US_PER_BYTE < US_WORTH_THE_GIL:
-        fill(data, n, itemsize, number)
-    else:
-        with nogil:
-            fill(data, n, itemsize, number)
-    return True

@@ -2,7 +2,7 @@
 
 Threads share out planes (one image, one channel); a plane is computed by one thread, in one order.  Windows of 2x2
 with stride 2 in float32 have rows of their own in windows.h; a caller may ask for the ``general`` loops instead
-(tests compare them).  Arrays are C-contiguous: the caller (minidl/_devices/cpu/pool.py) sees to that.
+(tests compare them).
 """
 
 cimport numpy as cnp
@@ -10,8 +10,9 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.string cimport memset
 
+from minidl._ext.arrays cimport both_float32, contiguous, new_planes
 from minidl._ext.geometry cimport Pool2d, pool2d_fields
-from minidl._ext.runs cimport both_float32, real
+from minidl._ext.runs cimport real
 from minidl._ext.threads cimport team
 
 cnp.import_array()
@@ -47,7 +48,32 @@ cdef inline bint is_2x2(const Pool2d* g) noexcept nogil:
             and 2 * g.OH <= g.H and 2 * g.OW <= g.W)
 
 
+cdef inline bint covers_all(const Pool2d* g) noexcept nogil:
+    """The 2x2 windows leave no pixel over."""
+    return 2 * g.OH == g.H and 2 * g.OW == g.W
+
+
+cdef inline int threads_for(const Pool2d* g, bint fast) noexcept nogil:
+    return team(<double>g.N * g.C * g.H * g.W / (FAST_SPEED if fast else SPEED))
+
+
 # ------------------------------------------------------------------------------------------------------------- maximum
+
+def max_pool2d_forward(cnp.ndarray input, geometry, bint general=False):
+    """output and indices (N, C, OH, OW): the maximum of each window of input (N, C, H, W), its place h * W + w."""
+    cdef const Pool2d* g = pool2d_fields(geometry.packed)
+    cdef bint is_float32 = both_float32(input, input)
+    input = contiguous(input)
+    cdef cnp.ndarray output = new_planes(g.N, g.C, g.OH, g.OW, cnp.PyArray_TYPE(input))
+    cdef cnp.ndarray indices = new_planes(g.N, g.C, g.OH, g.OW, cnp.NPY_INT32)
+    cdef int* places = int32_data(indices)
+    if is_float32:
+        max_forward(<float*>cnp.PyArray_DATA(output), places, <const float*>cnp.PyArray_DATA(input), g,
+                    is_2x2(g) and not general)
+    else:
+        max_forward(<double*>cnp.PyArray_DATA(output), places, <const double*>cnp.PyArray_DATA(input), g, False)
+    return output, indices
+
 
 cdef inline int* int32_data(cnp.ndarray indices) except NULL:
     if cnp.PyArray_TYPE(indices) != cnp.NPY_INT32:
@@ -55,32 +81,28 @@ cdef inline int* int32_data(cnp.ndarray indices) except NULL:
     return <int*>cnp.PyArray_DATA(indices)
 
 
-def max_pool2d_forward(cnp.ndarray output, cnp.ndarray indices, cnp.ndarray input, geometry, bint general=False):
-    """output, indices (N, C, OH, OW): the maximum of each window of input (N, C, H, W), and its place h * W + w."""
-    cdef const Pool2d* g = pool2d_fields(geometry.packed)
-    cdef int* places = int32_data(indices)
-    cdef bint fast
-    if both_float32(output, input):
-        fast = is_2x2(g) and not general
-        max_forward(<float*>cnp.PyArray_DATA(output), places, <const float*>cnp.PyArray_DATA(input), g, fast)
-    else:
-        max_forward(<double*>cnp.PyArray_DATA(output), places, <const double*>cnp.PyArray_DATA(input), g, False)
-
-
 cdef void max_forward(real* output, int* indices, const real* input, const Pool2d* g, bint fast) noexcept:
-    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh
-    cdef int threads = team(<double>g.N * g.C * g.H * g.W / (FAST_SPEED if fast else SPEED))
+    cdef Py_ssize_t planes = g.N * g.C
+    cdef int thread, threads = threads_for(g, fast)
     with nogil:
-        for plane in prange(g.N * g.C, num_threads=threads, schedule="static"):
-            if real is float:
-                if fast:
-                    for oh in range(g.OH):
-                        max_row_2x2(output + plane * windows + oh * g.OW, indices + plane * windows + oh * g.OW,
-                                    input + (plane * g.H + 2 * oh) * g.W, g.W, g.OW, <int>(2 * oh * g.W))
-                else:
-                    max_plane(output + plane * windows, indices + plane * windows, input + plane * g.H * g.W, g)
-            else:
-                max_plane(output + plane * windows, indices + plane * windows, input + plane * g.H * g.W, g)
+        if threads == 1:
+            max_planes(output, indices, input, g, fast, 0, planes)
+        else:
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                max_planes(output, indices, input, g, fast, planes * thread // threads,
+                           planes * (thread + 1) // threads)
+
+
+cdef void max_planes(real* output, int* indices, const real* input, const Pool2d* g, bint fast, Py_ssize_t first,
+                     Py_ssize_t last) noexcept nogil:
+    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh
+    for plane in range(first, last):
+        if not fast:
+            max_plane(output + plane * windows, indices + plane * windows, input + plane * g.H * g.W, g)
+        elif real is float:
+            for oh in range(g.OH):
+                max_row_2x2(output + plane * windows + oh * g.OW, indices + plane * windows + oh * g.OW,
+                            input + (plane * g.H + 2 * oh) * g.W, g.W, g.OW, <int>(2 * oh * g.W))
 
 
 cdef void max_plane(real* out, int* index, const real* image, const Pool2d* g) noexcept nogil:
@@ -107,50 +129,65 @@ cdef void max_plane(real* out, int* index, const real* image, const Pool2d* g) n
             index[oh * g.OW + ow] = <int>place
 
 
-def max_pool2d_backward(cnp.ndarray grad_input, cnp.ndarray grad_output, cnp.ndarray indices, geometry,
-                        bint general=False):
+def max_pool2d_backward(cnp.ndarray grad_output, cnp.ndarray indices, geometry, bint general=False):
     """grad_input (N, C, H, W): each window's gradient where its maximum was."""
     cdef const Pool2d* g = pool2d_fields(geometry.packed)
+    cdef bint is_float32 = both_float32(grad_output, grad_output)
+    grad_output = contiguous(grad_output)
+    indices = contiguous(indices)
     cdef const int* places = int32_data(indices)
-    cdef bint fast
-    if both_float32(grad_input, grad_output):
-        fast = is_2x2(g) and not general
-        max_backward(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output), places, g, fast)
+    cdef cnp.ndarray grad_input = new_planes(g.N, g.C, g.H, g.W, cnp.PyArray_TYPE(grad_output))
+    if is_float32:
+        max_backward(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output), places, g,
+                     is_2x2(g) and not general)
     else:
         max_backward(<double*>cnp.PyArray_DATA(grad_input), <const double*>cnp.PyArray_DATA(grad_output), places, g,
                      False)
+    return grad_input
 
 
 cdef void max_backward(real* grad_input, const real* grad_output, const int* indices, const Pool2d* g,
                        bint fast) noexcept:
-    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh, i
-    cdef int threads = team(<double>g.N * g.C * g.H * g.W / (FAST_SPEED if fast else SPEED))
-    cdef bint covered = 2 * g.OH == g.H and 2 * g.OW == g.W
-    cdef int place
+    cdef Py_ssize_t planes = g.N * g.C
+    cdef int thread, threads = threads_for(g, fast)
     with nogil:
-        for plane in prange(g.N * g.C, num_threads=threads, schedule="static"):
-            if not (fast and covered):
-                memset(grad_input + plane * g.H * g.W, 0, g.H * g.W * sizeof(real))
-            if fast:
-                if real is float:
-                    for oh in range(g.OH):
-                        unmax_row_2x2(grad_input + (plane * g.H + 2 * oh) * g.W, indices + plane * windows + oh * g.OW,
-                                      grad_output + plane * windows + oh * g.OW, g.W, g.OW, <int>(2 * oh * g.W))
-            else:
-                for i in range(plane * windows, (plane + 1) * windows):
-                    place = indices[i]
-                    if place >= 0:
-                        grad_input[plane * g.H * g.W + place] += grad_output[i]
+        if threads == 1:
+            unmax_planes(grad_input, grad_output, indices, g, fast, 0, planes)
+        else:
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                unmax_planes(grad_input, grad_output, indices, g, fast, planes * thread // threads,
+                             planes * (thread + 1) // threads)
 
 
-def max_pool2d_gather(cnp.ndarray output, cnp.ndarray input, cnp.ndarray indices, geometry):
+cdef void unmax_planes(real* grad_input, const real* grad_output, const int* indices, const Pool2d* g, bint fast,
+                       Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh, i
+    if not (fast and covers_all(g)):
+        memset(grad_input + first * g.H * g.W, 0, (last - first) * g.H * g.W * sizeof(real))
+    for plane in range(first, last):
+        if not fast:
+            for i in range(plane * windows, (plane + 1) * windows):
+                if indices[i] >= 0:
+                    grad_input[plane * g.H * g.W + indices[i]] += grad_output[i]
+        elif real is float:
+            for oh in range(g.OH):
+                unmax_row_2x2(grad_input + (plane * g.H + 2 * oh) * g.W, indices + plane * windows + oh * g.OW,
+                              grad_output + plane * windows + oh * g.OW, g.W, g.OW, <int>(2 * oh * g.W))
+
+
+def max_pool2d_gather(cnp.ndarray input, cnp.ndarray indices, geometry):
     """output (N, C, OH, OW): input (N, C, H, W) at the places that are the indices; zero where an index is -1."""
     cdef const Pool2d* g = pool2d_fields(geometry.packed)
+    cdef bint is_float32 = both_float32(input, input)
+    input = contiguous(input)
+    indices = contiguous(indices)
     cdef const int* places = int32_data(indices)
-    if both_float32(output, input):
+    cdef cnp.ndarray output = new_planes(g.N, g.C, g.OH, g.OW, cnp.PyArray_TYPE(input))
+    if is_float32:
         gather(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input), places, g)
     else:
         gather(<double*>cnp.PyArray_DATA(output), <const double*>cnp.PyArray_DATA(input), places, g)
+    return output
 
 
 cdef void gather(real* output, const real* input, const int* indices, const Pool2d* g) noexcept:
@@ -176,34 +213,46 @@ cdef inline double divisor(Py_ssize_t oh, Py_ssize_t ow, Span rows, Span cols, b
     return (min(top + g.KH, g.H + g.pad_h) - top) * (min(left + g.KW, g.W + g.pad_w) - left)
 
 
-def avg_pool2d_forward(cnp.ndarray output, cnp.ndarray input, geometry, bint count_include_pad,
-                       Py_ssize_t divisor_override, bint general=False):
+def avg_pool2d_forward(cnp.ndarray input, geometry, bint count_include_pad, Py_ssize_t divisor_override,
+                       bint general=False):
     """output (N, C, OH, OW): the mean of each window of input (N, C, H, W); divisor_override 0 means none."""
     cdef const Pool2d* g = pool2d_fields(geometry.packed)
-    cdef bint fast
-    if both_float32(output, input):
-        fast = is_2x2(g) and not general
+    cdef bint is_float32 = both_float32(input, input)
+    input = contiguous(input)
+    cdef cnp.ndarray output = new_planes(g.N, g.C, g.OH, g.OW, cnp.PyArray_TYPE(input))
+    if is_float32:
         avg_forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input), g, count_include_pad,
-                    divisor_override, fast)
+                    divisor_override, is_2x2(g) and not general)
     else:
         avg_forward(<double*>cnp.PyArray_DATA(output), <const double*>cnp.PyArray_DATA(input), g, count_include_pad,
                     divisor_override, False)
+    return output
 
 
 cdef void avg_forward(real* output, const real* input, const Pool2d* g, bint count_include_pad, Py_ssize_t override,
                       bint fast) noexcept:
-    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh
-    cdef int threads = team(<double>g.N * g.C * g.H * g.W / (FAST_SPEED if fast else SPEED))
-    cdef float factor = 1.0 / (override if override != 0 else 4)
+    cdef Py_ssize_t planes = g.N * g.C
+    cdef int thread, threads = threads_for(g, fast)
     with nogil:
-        for plane in prange(g.N * g.C, num_threads=threads, schedule="static"):
-            if fast:
-                if real is float:
-                    for oh in range(g.OH):
-                        sum_row_2x2(output + plane * windows + oh * g.OW, input + (plane * g.H + 2 * oh) * g.W, g.W,
-                                    g.OW, factor)
-            else:
-                avg_plane(output + plane * windows, input + plane * g.H * g.W, g, count_include_pad, override)
+        if threads == 1:
+            avg_planes(output, input, g, count_include_pad, override, fast, 0, planes)
+        else:
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                avg_planes(output, input, g, count_include_pad, override, fast, planes * thread // threads,
+                           planes * (thread + 1) // threads)
+
+
+cdef void avg_planes(real* output, const real* input, const Pool2d* g, bint count_include_pad, Py_ssize_t override,
+                     bint fast, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh
+    cdef float factor = 1.0 / (override if override != 0 else 4)
+    for plane in range(first, last):
+        if not fast:
+            avg_plane(output + plane * windows, input + plane * g.H * g.W, g, count_include_pad, override)
+        elif real is float:
+            for oh in range(g.OH):
+                sum_row_2x2(output + plane * windows + oh * g.OW, input + (plane * g.H + 2 * oh) * g.W, g.W, g.OW,
+                            factor)
 
 
 cdef void avg_plane(real* out, const real* image, const Pool2d* g, bint count_include_pad,
@@ -222,38 +271,48 @@ cdef void avg_plane(real* out, const real* image, const Pool2d* g, bint count_in
             out[oh * g.OW + ow] = <real>(sum / divisor(oh, ow, rows, cols, count_include_pad, override, g))
 
 
-def avg_pool2d_backward(cnp.ndarray grad_input, cnp.ndarray grad_output, geometry, bint count_include_pad,
-                        Py_ssize_t divisor_override, bint general=False):
+def avg_pool2d_backward(cnp.ndarray grad_output, geometry, bint count_include_pad, Py_ssize_t divisor_override,
+                        bint general=False):
     """grad_input (N, C, H, W): each window's gradient over its divisor, in all of its pixels."""
     cdef const Pool2d* g = pool2d_fields(geometry.packed)
-    cdef bint fast
-    if both_float32(grad_input, grad_output):
-        fast = is_2x2(g) and not general
+    cdef bint is_float32 = both_float32(grad_output, grad_output)
+    grad_output = contiguous(grad_output)
+    cdef cnp.ndarray grad_input = new_planes(g.N, g.C, g.H, g.W, cnp.PyArray_TYPE(grad_output))
+    if is_float32:
         avg_backward(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output), g,
-                     count_include_pad, divisor_override, fast)
+                     count_include_pad, divisor_override, is_2x2(g) and not general)
     else:
         avg_backward(<double*>cnp.PyArray_DATA(grad_input), <const double*>cnp.PyArray_DATA(grad_output), g,
                      count_include_pad, divisor_override, False)
+    return grad_input
 
 
 cdef void avg_backward(real* grad_input, const real* grad_output, const Pool2d* g, bint count_include_pad,
                        Py_ssize_t override, bint fast) noexcept:
-    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh
-    cdef int threads = team(<double>g.N * g.C * g.H * g.W / (FAST_SPEED if fast else SPEED))
-    cdef float factor = 1.0 / (override if override != 0 else 4)
-    cdef bint covered = 2 * g.OH == g.H and 2 * g.OW == g.W
+    cdef Py_ssize_t planes = g.N * g.C
+    cdef int thread, threads = threads_for(g, fast)
     with nogil:
-        for plane in prange(g.N * g.C, num_threads=threads, schedule="static"):
-            if not (fast and covered):
-                memset(grad_input + plane * g.H * g.W, 0, g.H * g.W * sizeof(real))
-            if fast:
-                if real is float:
-                    for oh in range(g.OH):
-                        spread_row_2x2(grad_input + (plane * g.H + 2 * oh) * g.W,
-                                       grad_output + plane * windows + oh * g.OW, g.W, g.OW, factor)
-            else:
-                unavg_plane(grad_input + plane * g.H * g.W, grad_output + plane * windows, g, count_include_pad,
-                            override)
+        if threads == 1:
+            unavg_planes(grad_input, grad_output, g, count_include_pad, override, fast, 0, planes)
+        else:
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                unavg_planes(grad_input, grad_output, g, count_include_pad, override, fast,
+                             planes * thread // threads, planes * (thread + 1) // threads)
+
+
+cdef void unavg_planes(real* grad_input, const real* grad_output, const Pool2d* g, bint count_include_pad,
+                       Py_ssize_t override, bint fast, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh
+    cdef float factor = 1.0 / (override if override != 0 else 4)
+    if not (fast and covers_all(g)):
+        memset(grad_input + first * g.H * g.W, 0, (last - first) * g.H * g.W * sizeof(real))
+    for plane in range(first, last):
+        if not fast:
+            unavg_plane(grad_input + plane * g.H * g.W, grad_output + plane * windows, g, count_include_pad, override)
+        elif real is float:
+            for oh in range(g.OH):
+                spread_row_2x2(grad_input + (plane * g.H + 2 * oh) * g.W, grad_output + plane * windows + oh * g.OW,
+                               g.W, g.OW, factor)
 
 
 cdef void unavg_plane(real* grad_image, const real* grad_out, const Pool2d* g, bint count_include_pad,
@@ -269,85 +328,3 @@ cdef void unavg_plane(real* grad_image, const real* grad_out, const Pool2d* g, b
             for ih in range(rows.first, rows.end):
                 for iw in range(cols.first, cols.end):
                     grad_image[ih * g.W + iw] += share
-
-
-# ---------------------------------------------------------------------------------------------------- adaptive average
-
-cdef inline Span adaptive(Py_ssize_t window, Py_ssize_t size, Py_ssize_t windows) noexcept nogil:
-    """From floor(window * size / windows) to ceil((window + 1) * size / windows)."""
-    cdef Span span
-    span.first = window * size // windows
-    span.end = ((window + 1) * size + windows - 1) // windows
-    return span
-
-
-def adaptive_avg_pool2d_forward(cnp.ndarray output, cnp.ndarray input):
-    """output (N, C, OH, OW): the means of OH x OW windows that cover input (N, C, H, W)."""
-    cdef cnp.npy_intp* out = cnp.PyArray_DIMS(output)
-    cdef cnp.npy_intp* shape = cnp.PyArray_DIMS(input)
-    if both_float32(output, input):
-        adaptive_forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input), shape[0] * shape[1],
-                         shape[2], shape[3], out[2], out[3])
-    else:
-        adaptive_forward(<double*>cnp.PyArray_DATA(output), <const double*>cnp.PyArray_DATA(input),
-                         shape[0] * shape[1], shape[2], shape[3], out[2], out[3])
-
-
-cdef void adaptive_forward(real* output, const real* input, Py_ssize_t planes, Py_ssize_t H, Py_ssize_t W,
-                           Py_ssize_t OH, Py_ssize_t OW) noexcept:
-    cdef Py_ssize_t plane
-    with nogil:
-        for plane in prange(planes, num_threads=team(<double>planes * H * W / SPEED), schedule="static"):
-            adaptive_plane(output + plane * OH * OW, input + plane * H * W, H, W, OH, OW)
-
-
-cdef void adaptive_plane(real* out, const real* image, Py_ssize_t H, Py_ssize_t W, Py_ssize_t OH,
-                         Py_ssize_t OW) noexcept nogil:
-    cdef Py_ssize_t oh, ow, ih, iw
-    cdef Span rows, cols
-    cdef real sum
-    for oh in range(OH):
-        rows = adaptive(oh, H, OH)
-        for ow in range(OW):
-            cols = adaptive(ow, W, OW)
-            sum = 0
-            for ih in range(rows.first, rows.end):
-                for iw in range(cols.first, cols.end):
-                    sum += image[ih * W + iw]
-            out[oh * OW + ow] = sum / ((rows.end - rows.first) * (cols.end - cols.first))
-
-
-def adaptive_avg_pool2d_backward(cnp.ndarray grad_input, cnp.ndarray grad_output):
-    """grad_input (N, C, H, W): each window's gradient, shared equally by its pixels."""
-    cdef cnp.npy_intp* out = cnp.PyArray_DIMS(grad_output)
-    cdef cnp.npy_intp* shape = cnp.PyArray_DIMS(grad_input)
-    if both_float32(grad_input, grad_output):
-        adaptive_backward(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
-                          shape[0] * shape[1], shape[2], shape[3], out[2], out[3])
-    else:
-        adaptive_backward(<double*>cnp.PyArray_DATA(grad_input), <const double*>cnp.PyArray_DATA(grad_output),
-                          shape[0] * shape[1], shape[2], shape[3], out[2], out[3])
-
-
-cdef void adaptive_backward(real* grad_input, const real* grad_output, Py_ssize_t planes, Py_ssize_t H, Py_ssize_t W,
-                            Py_ssize_t OH, Py_ssize_t OW) noexcept:
-    cdef Py_ssize_t plane
-    with nogil:
-        for plane in prange(planes, num_threads=team(<double>planes * H * W / SPEED), schedule="static"):
-            unadaptive_plane(grad_input + plane * H * W, grad_output + plane * OH * OW, H, W, OH, OW)
-
-
-cdef void unadaptive_plane(real* grad_image, const real* grad_out, Py_ssize_t H, Py_ssize_t W, Py_ssize_t OH,
-                           Py_ssize_t OW) noexcept nogil:
-    cdef Py_ssize_t oh, ow, ih, iw
-    cdef Span rows, cols
-    cdef real share
-    memset(grad_image, 0, H * W * sizeof(real))
-    for oh in range(OH):
-        rows = adaptive(oh, H, OH)
-        for ow in range(OW):
-            cols = adaptive(ow, W, OW)
-            share = grad_out[oh * OW + ow] / ((rows.end - rows.first) * (cols.end - cols.first))
-            for ih in range(rows.first, rows.end):
-                for iw in range(cols.first, cols.end):
-                    grad_image[ih * W + iw] += share

@@ -1,7 +1,5 @@
 """runs.h and BLAS for both float types: one name each, the compiler picks the type."""
 
-cimport numpy as cnp
-
 from minidl._ext.blas cimport gemm_f32, gemm_f64
 
 ctypedef fused real:
@@ -20,14 +18,6 @@ cdef extern from "runs.h" nogil:
     double dot_run_f64(const double* a, const double* b, Py_ssize_t b_step, Py_ssize_t n)
     float sum_run_f32(const float* a, Py_ssize_t n)
     double sum_run_f64(const double* a, Py_ssize_t n)
-
-
-cdef inline bint both_float32(cnp.ndarray a, cnp.ndarray b) except -1:
-    """Which of the two float types the arrays have; TypeError if it is neither, or not the same."""
-    cdef int typenum = cnp.PyArray_TYPE(a)
-    if typenum != cnp.PyArray_TYPE(b) or (typenum != cnp.NPY_FLOAT and typenum != cnp.NPY_DOUBLE):
-        raise TypeError(f"expected arrays that are both float32 or both float64, got {a.dtype} and {b.dtype}")
-    return typenum == cnp.NPY_FLOAT
 
 
 cdef inline void add_run(real* to, const real* start, Py_ssize_t n) noexcept nogil:

@@ -18,7 +18,7 @@ from minidl._ext.threads cimport team
 cnp.import_array()
 
 cdef enum:
-    TILE = 64       # neighbouring slices that are worked on together
+    TILE = 256      # neighbouring slices that are worked on together: 1 KB of a class, for the prefetcher
 
 cdef double GIL_MICROSECONDS = 5    # longer work lets other Python threads run
 

@@ -134,28 +134,6 @@ def empty(tuple shape, cnp.dtype dtype not None):
     return new_array(ndim, dims, dtype.num)
 
 
-def strided(cnp.ndarray x not None, tuple shape, tuple strides, Py_ssize_t offset=0):
-    """A view of the memory of ``x`` with any shape and strides (in bytes), ``offset`` bytes after its first number.
-
-    The caller answers for its staying inside that memory.
-    """
-    cdef cnp.npy_intp dims[64]
-    cdef cnp.npy_intp steps[64]
-    cdef int axis, ndim = len(shape)
-    if ndim > 64 or len(strides) != ndim:
-        raise ValueError(f"strided: shape {shape} and strides {strides} must have one length, of at most 64")
-    for axis in range(ndim):
-        dims[axis] = shape[axis]
-        steps[axis] = strides[axis]
-    cdef cnp.dtype descr = x.dtype
-    Py_INCREF(descr)
-    cdef cnp.ndarray view = PyArray_NewFromDescr(&PyArray_Type, descr, ndim, dims, steps, cnp.PyArray_BYTES(x) + offset,
-                                                 cnp.PyArray_FLAGS(x) & cnp.NPY_ARRAY_WRITEABLE, None)
-    Py_INCREF(x)
-    PyArray_SetBaseObject(view, x)
-    return view
-
-
 def empty_cache():
     """Give every unused block of the CPU allocator back to the operating system."""
     global _held

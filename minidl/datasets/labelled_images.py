@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from minidl._ext.core import Tensor
+from minidl.ops.creation import from_numpy
+from minidl.utils.data import Dataset
 
-def _to_tensor(array: np.ndarray) -> Any:
+
+def _to_tensor(array: np.ndarray) -> Tensor:
     """The one place where an array of this package becomes what the user gets."""
-    return array
+    return from_numpy(array)
 
 
 class Batch(Sequence):
@@ -42,7 +46,7 @@ class Batch(Sequence):
         return (self[i] for i in range(len(self)))
 
 
-class LabelledImages:
+class LabelledImages(Dataset[Any]):
     """Grey images with class labels.
 
     A sample is ``(image, label)``. Without a ``transform`` the image is what torchvision's ``ToTensor`` makes of it:
@@ -51,7 +55,8 @@ class LabelledImages:
     (H, W), as ``ToTensor`` wants it, and its result is the image; ``mean`` and ``std`` cannot be combined with it.
     ``target_transform`` gets the label, an ``int``.
 
-    ``data`` is uint8 (N, H, W) and ``targets`` int64 (N,). Both may be replaced, for example by a slice of themselves.
+    ``data`` is a uint8 tensor (N, H, W) and ``targets`` an int64 tensor (N,). Both may be replaced, for example by a
+    slice of themselves.
     """
 
     classes: Sequence[str] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl._ext.core import Op, Tensor
+
 from minidl.geometry import Conv2dGeometry
 
 

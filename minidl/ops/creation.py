@@ -10,10 +10,10 @@ import operator
 from typing import Any
 
 import numpy as np
+from minidl._ext.core import Op, Tensor, from_raw
 
 from minidl import _random, _types
 from minidl._devices.registry import backend_of
-from minidl._ext.core import Op, Tensor, from_raw
 
 _one_hot = Op("one_hot")
 

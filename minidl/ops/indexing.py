@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
 from minidl._ext.core import Op, Tensor, inplace
+
 from minidl.ops.rules import normalize_dim
 from minidl.ops.shape import _slice
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minidl._ext.core import Op, Tensor, from_raw, register
+
 from minidl.ops.rules import recorded
 
 
@@ -70,6 +71,30 @@ register("l1_loss_backward", lambda grad, input, target, reduction: (input - tar
     grad, input._raw.size, reduction))
 
 
+_SMALLEST_LOG, _SMALLEST_VARIANCE = -100.0, 1e-12  # PyTorch's: they keep the loss and its gradient finite at 0 and 1
+
+
+def _binary_cross_entropy_forward(F, input, target):
+    """-(y * log(x) + (1 - y) * log(1 - x))"""
+    log_yes = F.clamp(F.log(input), _SMALLEST_LOG, None)
+    log_no = F.clamp(F.log1p(F.neg(input)), _SMALLEST_LOG, None)
+    return F.neg(F.add(F.mul(target, log_yes), F.mul(F.sub(1.0, target), log_no)))
+
+
+def _binary_cross_entropy_backward(F, node, grad, input, target):
+    grad_input = grad_target = None
+    if node.needs(0):
+        variance = F.clamp(F.mul(input, F.sub(1.0, input)), _SMALLEST_VARIANCE, None)
+        grad_input = F.mul(grad, F.div(F.sub(input, target), variance))
+    if node.needs(1):
+        grad_target = F.mul(grad, F.sub(F.log1p(F.neg(input)), F.log(input)))
+    return grad_input, grad_target
+
+
+_binary_cross_entropy = Op("binary_cross_entropy", backward=_binary_cross_entropy_backward, saves={
+    0: (0, 1), 1: (0,)}, forward=_binary_cross_entropy_forward)
+
+
 def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str,
                   label_smoothing: float) -> Tensor:
     """Log-softmax over the classes and negative log-likelihood of the class indices ``target``, in one step."""
@@ -89,3 +114,8 @@ def mse_loss(input: Tensor, target: Tensor, reduction: str) -> Tensor:
 def l1_loss(input: Tensor, target: Tensor, reduction: str) -> Tensor:
     """Absolute differences of two tensors of one shape."""
     return _l1_loss(input, target, reduction)
+
+
+def binary_cross_entropy(input: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy of each probability ``input`` with ``target``, both of one shape, not reduced."""
+    return _binary_cross_entropy(input, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from minidl._ext.core import Op, Tensor, register
+
 from minidl.ops.rules import to_shape, transposed
 
 
@@ -70,10 +71,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Raises ``RuntimeError`` with the shapes and the cure when the sizes do not fit.
     """
-    if not input.ndim or input.shape[-1] != weight.shape[1]:
-        raise RuntimeError(f"linear: input {tuple(input.shape)}, expected (..., {weight.shape[1]}) for weight "
-                           f"{tuple(weight.shape)}")
-    if input.dtype != weight.dtype:
+    raw, weight_raw = input._raw, weight._raw
+    if raw.shape[-1:] != weight_raw.shape[1:]:
+        raise RuntimeError(f"linear: input {tuple(raw.shape)}, expected (..., {weight.shape[1]}) for weight "
+                           f"{tuple(weight_raw.shape)}")
+    if raw.dtype != weight_raw.dtype:
         raise RuntimeError(f"linear: input has dtype {input.dtype}, weight has dtype {weight.dtype}; convert one with "
                            ".to(...)")
     return _linear(input, weight, bias)

@@ -9,11 +9,20 @@ import math
 from typing import Any
 
 from minidl._ext.core import Op, Tensor, register
+
 from minidl.ops.rules import to_shape
 
 # ---- one argument -------------------------------------------------------------------------------------------------
 
 _LN2, _LN10 = math.log(2), math.log(10)
+
+
+def _gelu_slope(F, x):
+    """gelu(x) = x Phi(x), so its slope is Phi(x) + x phi(x) with Phi, phi of the standard normal distribution."""
+    below = F.mul(F.add(F.erf(F.mul(x, math.sqrt(0.5))), 1.0), 0.5)
+    density = F.mul(F.exp(F.mul(F.square(x), -0.5)), 1 / math.sqrt(2 * math.pi))
+    return F.add(below, F.mul(x, density))
+
 
 # name: derivative rule over (F, grad, input), for ops whose rule reads the input
 _FROM_INPUT: dict[str, Any] = {
@@ -31,6 +40,8 @@ _FROM_INPUT: dict[str, Any] = {
     "sinh": lambda F, grad, x: F.mul(grad, F.cosh(x)),
     "cosh": lambda F, grad, x: F.mul(grad, F.sinh(x)),
     "log_sigmoid": lambda F, grad, x: F.mul(grad, F.sigmoid(F.neg(x))),
+    "erf": lambda F, grad, x: F.mul(grad, F.mul(F.exp(F.neg(F.square(x))), 2 / math.sqrt(math.pi))),
+    "gelu": lambda F, grad, x: F.mul(grad, _gelu_slope(F, x)),
 }
 
 # the same over (F, grad, output), for ops whose rule reads the result
@@ -268,6 +279,8 @@ isinf = _public_unary("isinf", "whether x is infinite")
 isfinite = _public_unary("isfinite", "whether x is neither infinite nor NaN")
 logical_not = _public_unary("logical_not", "not x")
 bitwise_not = _public_unary("bitwise_not", "all bits flipped; not x for bool")
+erf = _public_unary("erf", "error function, 2 / sqrt(pi) * integral of e**(-t**2) from 0 to x")
+gelu = _public_unary("gelu", "x * (chance that a standard normal number is below x)")
 log_sigmoid = _public_unary("log_sigmoid", "log(sigmoid(x)), accurate for large |x|")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minidl._ext.core import Op, Tensor
+
 from minidl.geometry import Pool2dGeometry
 
 

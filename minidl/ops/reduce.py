@@ -9,6 +9,7 @@ import math
 from typing import Any, NamedTuple
 
 from minidl._ext.core import Op, Tensor
+
 from minidl._types import dtype as _dtype
 from minidl.ops.rules import count, normalize_dim, normalize_dims, with_dims
 
@@ -145,21 +146,21 @@ def amin(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
     return _amin(input, normalize_dims(dim, input.ndim, "amin"), keepdim)
 
 
-class max_result(NamedTuple):  # noqa: N801 - the field names are PyTorch's
+class max_result(NamedTuple):
     """What ``max`` along a dimension returns."""
 
     values: Tensor
     indices: Tensor
 
 
-class min_result(NamedTuple):  # noqa: N801
+class min_result(NamedTuple):
     """What ``min`` along a dimension returns."""
 
     values: Tensor
     indices: Tensor
 
 
-class sort_result(NamedTuple):  # noqa: N801
+class sort_result(NamedTuple):
     """What ``sort`` and ``topk`` return."""
 
     values: Tensor

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 from minidl._ext.core import Op, Tensor, register
+
 from minidl._types import as_dtype
 from minidl.ops.rules import normalize_dim, normalize_dims
 
@@ -166,15 +168,17 @@ def normalize_each(dims: Any, input: Tensor, op: str) -> tuple[int, ...]:
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The dimensions from ``start_dim`` to ``end_dim`` as one."""
-    start, end = normalize_dim(start_dim, input.ndim, "flatten"), normalize_dim(end_dim, input.ndim, "flatten")
+    shape = input._raw.shape
+    flat = _flat_shape(shape, start_dim, end_dim)
+    return input if flat == shape else _reshape(input, flat)
+
+
+@functools.lru_cache(maxsize=256)
+def _flat_shape(shape: tuple[int, ...], start_dim: int, end_dim: int) -> tuple[int, ...]:
+    start, end = normalize_dim(start_dim, len(shape), "flatten"), normalize_dim(end_dim, len(shape), "flatten")
     if start > end:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
-    shape = tuple(input.shape)
-    if not shape:
-        return _reshape(input, (1,))
-    if start == end:
-        return input
-    return _reshape(input, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
+    return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
 
 
 def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:

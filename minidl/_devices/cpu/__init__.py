@@ -2,22 +2,28 @@
 
 from ..reference import Reference
 from .conv import ConvCPU
+from .creation import CreationCPU
+from .indexing import IndexingCPU
 from .loss import LossCPU
 from .matmul import MatmulCPU
 from .normalization import NormalizationCPU
 from .optimizer import OptimizerCPU
 from .pointwise import PointwiseCPU
 from .pool import PoolCPU
+from .reduce import ReduceCPU
 from .shape import ShapeCPU
 from .softmax import SoftmaxCPU
 
 
 class CPU(
     PointwiseCPU,
+    ReduceCPU,
     MatmulCPU,
+    ShapeCPU,
+    IndexingCPU,
+    CreationCPU,
     ConvCPU,
     PoolCPU,
-    ShapeCPU,
     SoftmaxCPU,
     LossCPU,
     NormalizationCPU,

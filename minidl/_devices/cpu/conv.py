@@ -1,19 +1,12 @@
-"""2-d convolution on the CPU: allocates the results, makes the arguments contiguous, calls minidl/_ext/conv2d.pyx.
+"""2-d convolution on the CPU: the kernels of minidl/_ext/conv2d.pyx.
 
 Which kernel computes is decided there, in ``choose_kernel``.
 """
 
 import numpy as np
 
-from minidl._devices.cpu.contiguous import contiguous
 from minidl._devices.reference.conv import ConvReference
-from minidl._ext.conv2d import (
-    conv2d_backward_bias,
-    conv2d_backward_input,
-    conv2d_backward_weight,
-    conv2d_forward,
-)
-from minidl._ext.storage import empty
+from minidl._ext import conv2d as kernels
 from minidl.geometry import Conv2dGeometry
 
 
@@ -22,24 +15,15 @@ class ConvCPU(ConvReference):
 
     def conv2d(self, input: np.ndarray, weight: np.ndarray, bias: np.ndarray | None,
                geometry: Conv2dGeometry) -> np.ndarray:
-        output = empty(geometry.output_shape, input.dtype)
-        conv2d_forward(output, contiguous(input), contiguous(weight), bias if bias is None else contiguous(bias),
-                       geometry)
-        return output
+        return kernels.conv2d_forward(input, weight, bias, geometry)
 
     def conv2d_backward_input(self, grad_output: np.ndarray, weight: np.ndarray,
                               geometry: Conv2dGeometry) -> np.ndarray:
-        grad_input = empty(geometry.input_shape, grad_output.dtype)
-        conv2d_backward_input(grad_input, contiguous(grad_output), contiguous(weight), geometry)
-        return grad_input
+        return kernels.conv2d_backward_input(grad_output, weight, geometry)
 
     def conv2d_backward_weight(self, grad_output: np.ndarray, input: np.ndarray,
                                geometry: Conv2dGeometry) -> np.ndarray:
-        grad_weight = empty(geometry.weight_shape, input.dtype)
-        conv2d_backward_weight(grad_weight, contiguous(grad_output), contiguous(input), geometry)
-        return grad_weight
+        return kernels.conv2d_backward_weight(grad_output, input, geometry)
 
     def conv2d_backward_bias(self, grad_output: np.ndarray) -> np.ndarray:
-        grad_bias = empty((grad_output.shape[1],), grad_output.dtype)
-        conv2d_backward_bias(grad_bias, contiguous(grad_output))
-        return grad_bias
+        return kernels.conv2d_backward_bias(grad_output)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..._ext import pointwise
+from ..._ext import assign, pointwise
 from ..._ext.pointwise import backward, binary, in_place, unary
 from ..._ext.storage import empty
 from ..reference.pointwise import PointwiseReference, alike
@@ -74,7 +74,7 @@ class PointwiseCPU(PointwiseReference):
 
     _power = staticmethod(binary(_reference._power, 10.0, floats_only=True))
 
-    copy = staticmethod(pointwise.copy)
+    copy = staticmethod(assign.copy)
     add_ = staticmethod(in_place(_reference.add_, np.add))
 
     def rsqrt(self, x):
@@ -88,7 +88,7 @@ class PointwiseCPU(PointwiseReference):
     def where(self, condition, a, b):
         if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
             a, b = alike(a, b)
-            result = pointwise.where(condition, a, b)
+            result = assign.where(condition, a, b)
             if result is not None:
                 return result
         return super().where(condition, a, b)
@@ -101,9 +101,9 @@ class PointwiseCPU(PointwiseReference):
     def copy_(self, destination, source):
         if not isinstance(source, np.ndarray):
             self.fill_(destination, source)
-        elif not pointwise.copy_same_dtype(destination, source):
+        elif not assign.copy_silent(destination, source):
             super().copy_(destination, source)
 
     def fill_(self, destination, value):
-        if not pointwise.fill_(destination, value):
+        if not assign.fill_(destination, value):
             super().fill_(destination, value)

@@ -1,21 +1,22 @@
-"""Views that NumPy makes slowly, or without a trace of whose memory they look at."""
+"""Shapes on the CPU: views without NumPy's overhead, joined arrays in memory of the caching allocator."""
 
-from ..._ext.storage import strided
+import numpy as np
+
+from ..._ext.storage import empty
+from ..._ext.views import strided
+from ..reference.shape import ShapeReference, cat_shape, expand_strides
 
 
-class ShapeCPU:
-    """``expand`` and ``as_strided`` as plain views: the base of the result is the argument."""
+class ShapeCPU(ShapeReference):
+    """What is not here stays with the reference."""
 
     def expand(self, x, shape):
-        lead = len(shape) - x.ndim
-        strides = (0,) * lead
-        if x.shape == shape[lead:]:
-            return strided(x, shape, strides + x.strides)
-        for have, want, stride in zip(x.shape, shape[lead:], x.strides, strict=True):
-            if have != want and have != 1:
-                return super().expand(x, shape)
-            strides += (stride if have == want else 0,)
-        return strided(x, shape, strides)
+        return strided(x, shape, expand_strides(x, shape), 0)
 
     def as_strided(self, x, shape, strides_in_elements, offset):
-        return strided(x, shape, tuple(stride * x.itemsize for stride in strides_in_elements), offset * x.itemsize)
+        itemsize = x.itemsize
+        return strided(x, shape, tuple(stride * itemsize for stride in strides_in_elements), offset * itemsize)
+
+    def cat(self, dim, *arrays):
+        kept, shape = cat_shape(dim, arrays)
+        return np.concatenate(kept, dim, out=empty(shape, kept[0].dtype))

@@ -44,7 +44,8 @@ class ReduceReference:
     """Reductions over some or all dimensions."""
 
     def sum(self, x, dims, keepdim):
-        return np.asarray(np.sum(x, _axes(x, dims), _wide(x), keepdims=keepdim)).astype(_narrow(x), order="C")
+        with np.errstate(all="ignore"):
+            return np.asarray(np.sum(x, _axes(x, dims), _wide(x), keepdims=keepdim)).astype(_narrow(x), order="C")
 
     def mean(self, x, dims, keepdim):
         with np.errstate(all="ignore"):

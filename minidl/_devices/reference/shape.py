@@ -26,15 +26,8 @@ class ShapeReference:
 
     def expand(self, x, shape):
         """A view in which dimensions of size 1 repeat with stride 0, and new ones stand in front."""
-        lead = len(shape) - x.ndim
-        if lead < 0:
-            raise RuntimeError(f"expand: {len(shape)} sizes {tuple(shape)} for an input of {x.ndim} dimensions "
-                               f"{x.shape}; at least as many are needed")
-        for dim, size in enumerate(x.shape):
-            if size not in (1, shape[lead + dim]):
-                raise RuntimeError(f"expand: size {shape[lead + dim]} at dimension {lead + dim} must match the "
-                                   f"existing size {size}: only dimensions of size 1 expand; target {tuple(shape)}, "
-                                   f"input {x.shape}")
+        expand_strides(x, shape)
+        # not as_strided: a view must name x as its base, or the tape takes it for a copy
         view = np.broadcast_to(x, shape)
         view.flags.writeable = x.flags.writeable
         return view
@@ -54,19 +47,7 @@ class ShapeReference:
 
     def cat(self, dim, *arrays):
         """Join along ``dim``; arrays of shape (0,) are skipped, as PyTorch does."""
-        kept = [array for array in arrays if array.shape != (0,)] or arrays[:1]
-        first = kept[0]
-        if first.ndim == 0:
-            raise RuntimeError("cat: zero-dimensional tensors cannot be concatenated; use stack")
-        for number, array in enumerate(kept):
-            if array.ndim != first.ndim:
-                raise RuntimeError(f"cat: tensors must have the same number of dimensions, got {first.ndim} and "
-                                   f"{array.ndim}")
-            for i in range(first.ndim):
-                if i != dim and array.shape[i] != first.shape[i]:
-                    raise RuntimeError(f"cat: sizes must match except in dimension {dim}: expected size "
-                                       f"{first.shape[i]} but got {array.shape[i]} at dimension {i} of tensor {number} "
-                                       f"(shapes {first.shape} and {array.shape})")
+        kept, _ = cat_shape(dim, arrays)
         return np.asarray(np.concatenate(kept, dim), order="C")
 
     def flip(self, x, dims):
@@ -115,6 +96,40 @@ class ShapeReference:
                         grad_input[(*lead, source)] += grad[(*lead, place)]
                 grad = grad_input
         return np.array(grad, order="C")
+
+
+def expand_strides(x, shape):
+    """The strides, in bytes, with which x shows itself in ``shape``."""
+    lead = len(shape) - x.ndim
+    if lead < 0:
+        raise RuntimeError(f"expand: {len(shape)} sizes {tuple(shape)} for an input of {x.ndim} dimensions "
+                           f"{x.shape}; at least as many are needed")
+    for dim, size in enumerate(x.shape):
+        if size not in (1, shape[lead + dim]):
+            raise RuntimeError(f"expand: size {shape[lead + dim]} at dimension {lead + dim} must match the "
+                               f"existing size {size}: only dimensions of size 1 expand; target {tuple(shape)}, "
+                               f"input {x.shape}")
+    return (0,) * lead + tuple(0 if x.shape[i] != shape[lead + i] else x.strides[i] for i in range(x.ndim))
+
+
+def cat_shape(dim, arrays):
+    """The arrays that ``cat`` joins, and the shape of the result."""
+    kept = [array for array in arrays if array.shape != (0,)] or arrays[:1]
+    first = kept[0]
+    if first.ndim == 0:
+        raise RuntimeError("cat: zero-dimensional tensors cannot be concatenated; use stack")
+    for number, array in enumerate(kept):
+        if array.ndim != first.ndim:
+            raise RuntimeError(f"cat: tensors must have the same number of dimensions, got {first.ndim} and "
+                               f"{array.ndim}")
+        for i in range(first.ndim):
+            if i != dim and array.shape[i] != first.shape[i]:
+                raise RuntimeError(f"cat: sizes must match except in dimension {dim}: expected size "
+                                   f"{first.shape[i]} but got {array.shape[i]} at dimension {i} of tensor {number} "
+                                   f"(shapes {first.shape} and {array.shape})")
+    shape = list(first.shape)
+    shape[dim] = sum(array.shape[dim] for array in kept)
+    return kept, tuple(shape)
 
 
 def _pad_widths(shape, pad, mode):

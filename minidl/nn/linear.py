@@ -1,0 +1,67 @@
+"""``Linear`` and ``Identity``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minidl._tensor import Parameter, Tensor
+from minidl.nn import init
+from minidl.nn.errors import ShapeError, explained
+from minidl.nn.module import Module
+from minidl.ops.creation import empty
+from minidl.ops.matmul import linear
+
+
+class Identity(Module):
+    """Gives back its input, whatever the arguments it was made with."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
+
+
+class Linear(Module):
+    """``y = x @ weight.T + bias``: (..., in_features) -> (..., out_features).
+
+    ``weight`` (out_features, in_features) and ``bias`` (out_features,) start uniform in +-1/sqrt(in_features).
+    A call raises ``RuntimeError`` for an input of another width or dtype.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, device: Any = None,
+                 dtype: Any = None) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.out_features = out_features
+        self.weight = Parameter(empty((out_features, in_features), device=device, dtype=dtype))
+        if bias:
+            self.bias = Parameter(empty(out_features, device=device, dtype=dtype))
+        else:
+            self.register_parameter("bias", None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            init.uniform_within_fan_in(self.bias, self.weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        try:
+            return linear(input, self.weight, self.bias)
+        except (RuntimeError, AttributeError) as error:
+            raise self._explained(input, error) from None
+
+    def _explained(self, input: Any, error: Exception) -> Exception:
+        if not isinstance(input, Tensor):
+            return TypeError(f"linear(): argument 'input' must be Tensor, not {type(input).__name__}")
+        wanted = self.weight.shape[1]
+        if input.ndim == 0 or input.shape[-1] == wanted:
+            return explained(error, self)
+        text = f"input {tuple(input.shape)}, expected (..., {wanted}); set in_features={input.shape[-1]}"
+        return ShapeError(text, self).with_traceback(error.__traceback__)
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
