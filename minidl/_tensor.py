@@ -67,6 +67,13 @@ def _dlpack_device(self: Tensor) -> tuple[int, int]:
     return self._raw.__dlpack_device__()
 
 
+def _init(*args: Any) -> Tensor:
+    """The old constructor: sizes, or data in the default dtype."""
+    if len(args) == 1 and not isinstance(args[0], (int, np.integer, _types.Size)):
+        return creation.tensor(args[0], dtype=_types.get_default_dtype())
+    return creation.empty(*args) if args else creation.empty(0)
+
+
 def _bool(self: Tensor) -> bool:
     if self._raw.size != 1:
         raise RuntimeError(
@@ -441,7 +448,7 @@ def _methods() -> dict[str, Any]:
         "__getitem__": indexing.getitem, "__setitem__": indexing.setitem, "__len__": _len, "__iter__": _iter,
         "__contains__": _contains, "__bool__": _bool, "__int__": lambda self: int(item(self)),
         "__float__": lambda self: float(item(self)), "__index__": _index, "__repr__": _repr, "__format__": _format,
-        "__array__": _array, "__reduce_ex__": _reduce_ex, "__deepcopy__": _deepcopy,
+        "__array__": _array, "__init__": _init, "__reduce_ex__": _reduce_ex, "__deepcopy__": _deepcopy,
     }
     return table
 

@@ -55,11 +55,13 @@ cdef class Tensor:
     cdef View view_of
     cdef unsigned long view_version
     cdef object size
-    cdef dict hooks
+    cdef object hooks                   # Hooks: handle -> function
     cdef object post_accumulate_hooks
     cdef object __weakref__
     cdef dict __dict__
     cdef int refresh_view(self) except -1
+    cdef int rebase(self, tuple steps, Node inner) except -1
+    cdef int move_to(self, Node node) except -1
     cdef bint needs_grad(self) except -1
 
 

@@ -140,6 +140,12 @@ cdef class Run:
             if replaced is not None:
                 if not isinstance(replaced, Tensor):
                     raise TypeError(f"expected Tensor, but hook returned '{type(replaced).__name__}'")
+                if replaced.shape != tensor.shape:
+                    raise RuntimeError(f"hook '{hook_name(hook)}' has changed the size of value: got {list(tensor.shape)}, "
+                                       f"returned {list(replaced.shape)}")
+                if replaced.dtype != tensor.dtype:
+                    raise RuntimeError(f"hook '{hook_name(hook)}' has changed the type of value (was {tensor.dtype}, got "
+                                       f"{replaced.dtype})")
                 tensor = replaced
         return self.from_tensor(tensor)
 
@@ -251,10 +257,19 @@ cdef class Run:
             if not self.graph:
                 ours = ours or exclusively_held(grad)
             self.accumulate(leaf, grad, ours)
-            if leaf.post_accumulate_hooks:
-                for hook in list(leaf.post_accumulate_hooks.values()):
-                    hook(leaf)
+            run_post_accumulate_hooks(leaf)
         return 0
+
+
+cdef object hook_name(hook):
+    return getattr(hook, "__name__", type(hook).__name__)
+
+
+cdef int run_post_accumulate_hooks(Tensor leaf) except -1:
+    if leaf.post_accumulate_hooks:
+        for hook in list(leaf.post_accumulate_hooks.values()):
+            hook(leaf)
+    return 0
 
 
 cdef bint exclusively_held(object grad):
@@ -293,7 +308,7 @@ cdef set ancestors_of(list roots, set targets):
     return wanted
 
 
-def run_backward(list tensors, list grads, bint retain_graph, bint create_graph, list inputs, bint allow_unused,
+def run_backward(list tensors not None, list grads not None, bint retain_graph, bint create_graph, list inputs, bint allow_unused,
                  bint accumulate):
     """Run the engine.
 
@@ -354,7 +369,9 @@ def run_backward(list tensors, list grads, bint retain_graph, bint create_graph,
                         "allow_unused=True if this is the desired behavior.")
                 results.append(None)
             elif accumulate:
-                run.accumulate(tensor, grad, False)
+                if not tensor.retains_grad:     # else it is in .grad already
+                    run.accumulate(tensor, grad, False)
+                run_post_accumulate_hooks(tensor)
             else:
                 results.append(grad if create_graph else wrap(
                     grad if exclusively_held(grad) else run.backend.copy(grad), run.backend))

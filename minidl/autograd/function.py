@@ -97,7 +97,11 @@ class FunctionCtx:
                 f"function {type(self).__name__} returned an incorrect number of gradients (expected {expected}, got "
                 f"{len(results)})"
             )
-        return results[:expected]
+        with set_grad_enabled(create_graph):
+            return tuple(
+                grad.to(dtype) if isinstance(grad, Tensor) and dtype is not None and grad.dtype.is_floating_point else grad
+                for grad, dtype in zip(results, self._dtypes, strict=False)
+            )
 
 
 class Function:
@@ -122,6 +126,7 @@ class Function:
         context_type = type(f"{cls.__name__}Backward", (FunctionCtx,), {})
         ctx = context_type()
         ctx._function = cls
+        ctx._dtypes = tuple(arg.dtype if isinstance(arg, Tensor) else None for arg in args)
         ctx.needs_input_grad = tuple(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
         recorded = core.grad_enabled() and any(ctx.needs_input_grad)
         with set_grad_enabled(False):

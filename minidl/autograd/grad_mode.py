@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from minidl._ext import core
@@ -15,10 +16,39 @@ class _Switch:
     """A context manager that wraps a function when it is called with one."""
 
     def __call__(self, function: _F) -> _F:
+        if inspect.isgeneratorfunction(function):
+            return self._wrap_generator(function)
+
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             with self._again():
                 return function(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+    def _wrap_generator(self, function: _F) -> _F:
+        """The setting holds while the generator runs, not while its user does."""
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            generator = function(*args, **kwargs)
+            resume: Callable[[], Any] = functools.partial(next, generator)
+            try:
+                while True:
+                    with self._again():
+                        value = resume()
+                    try:
+                        sent = yield value
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        resume = functools.partial(generator.throw, error)
+                    else:
+                        resume = functools.partial(generator.send, sent)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                generator.close()
 
         return wrapped  # type: ignore[return-value]
 

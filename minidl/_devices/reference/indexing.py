@@ -24,7 +24,8 @@ def split(x, indices):
             consumed += 1
     if consumed > x.ndim:
         raise IndexError(f"index: too many indices: {consumed} for a tensor of {x.ndim} dimensions {x.shape}")
-    basic, key = [], []
+    basic: list = []
+    key: list = []
     dim = 0
     for entry in indices:
         if entry is Ellipsis:
