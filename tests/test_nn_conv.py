@@ -142,6 +142,9 @@ def test_a_changed_weight_counts_at_once():
     assert conv(x).shape == (1, 3, 8, 5)
     conv.weight.data = minidl.ones(3, 2, 2, 2)
     assert conv(x).shape == (1, 3, 7, 8)
+    conv.bias.data = minidl.ones(1)
+    with pytest.raises(RuntimeError, match=r"Conv2d: conv2d: bias \(1,\), expected \(3,\) for weight"):
+        conv(x)
 
 
 def test_pictures_of_many_sizes_do_not_fill_the_memory():

@@ -69,15 +69,11 @@ def _sides(x: Tensor) -> str:
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``: input (..., in), weight (out, in), bias (out,) -> (..., out).
 
-    Raises ``RuntimeError`` with the shapes and the cure when the sizes do not fit.
+    Raises ``RuntimeError`` with the shapes or dtypes where they do not fit (the device checks them), and
+    ``TypeError`` for an input that is not a tensor.
     """
-    raw, weight_raw = input._raw, weight._raw
-    if raw.shape[-1:] != weight_raw.shape[1:]:
-        raise RuntimeError(f"linear: input {tuple(raw.shape)}, expected (..., {weight.shape[1]}) for weight "
-                           f"{tuple(weight_raw.shape)}")
-    if raw.dtype != weight_raw.dtype:
-        raise RuntimeError(f"linear: input has dtype {input.dtype}, weight has dtype {weight.dtype}; convert one with "
-                           ".to(...)")
+    if not isinstance(input, Tensor):
+        raise TypeError(f"linear(): argument 'input' must be Tensor, not {type(input).__name__}")
     return _linear(input, weight, bias)
 
 
