@@ -8,7 +8,7 @@ cdef class Op:
     cdef readonly object backward
     cdef readonly int outputs
     cdef readonly bint view
-    cdef readonly bint saves_output
+    cdef unsigned long output_mask      # save the first output if one of these arguments needs a gradient
     cdef readonly int promotion
     cdef unsigned long save_masks[8]
     cdef object bound_backend

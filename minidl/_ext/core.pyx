@@ -171,7 +171,7 @@ cdef class Op:
     backward      the rule ``backward(F, node, *grad_outputs, *saved)``; it returns one gradient per argument
                   (None for those without; trailing ones may be left out).  None: not differentiable
     saves         {i: (j, ...)}: argument i is kept if any argument j needs a gradient
-    saves_output  keep the first output
+    saves_output  keep the first output: True, or (j, ...): if any argument j needs a gradient
     outputs       number of results that the user sees; further results of the device function are kept
     view          the result looks at the memory of the first argument
     promotion     "arithmetic", "float" (integers become the default float) or "compare": how the dtypes of the
@@ -184,7 +184,11 @@ cdef class Op:
         self.name = name
         self.grad_name = grad_name or "".join(part.capitalize() for part in name.split("_")) + "Backward0"
         self.backward = backward
-        self.saves_output = saves_output
+        if saves_output is True:
+            self.output_mask = ~0ul
+        else:
+            for other in saves_output or ():
+                self.output_mask |= 1ul << <int>other
         self.outputs = outputs
         self.view = view
         self.forward = forward
@@ -256,8 +260,8 @@ cdef class Op:
             tensor = self.wrap_output(result, backend, first, args)
             if needs and is_floating(tensor.raw):
                 node = self.record(args, raws)
-                if self.saves_output:
-                    save_output(node, tensor.raw, tensor.storage, 0)
+                if self.output_mask:
+                    save_output(node, tensor.raw, tensor.storage)
                 tensor.node = node
             return tensor
         outputs = [self.wrap_output(raw, backend, first, args) for raw in (<tuple>result)[:self.outputs]]
@@ -268,8 +272,8 @@ cdef class Op:
                 if is_floating(tensor.raw):
                     tensor.node = node
                     tensor.output_nr = i
-            if self.saves_output:
-                save_output(node, (<Tensor>outputs[0]).raw, (<Tensor>outputs[0]).storage, 0)
+            if self.output_mask:
+                save_output(node, (<Tensor>outputs[0]).raw, (<Tensor>outputs[0]).storage)
             for i in range(self.outputs, len(<tuple>result)):
                 node.saved.append((<tuple>result)[i])
                 node.saved_storages.append(None)
@@ -373,11 +377,20 @@ cdef class Op:
         return True
 
 
-cdef int save_output(Node node, object raw, Storage storage, int number) except -1:
+cdef int save_output(Node node, object raw, Storage storage) except -1:
+    """Keep the first output, or None in its place where no wanted gradient reads it."""
+    cdef Py_ssize_t i
+    cdef unsigned long needed = 0
+    if node.op.output_mask != ~0ul:
+        for i in range(min(len(node.edges), 64)):
+            if node.edges[i] is not None:
+                needed |= 1ul << <int>i
+        if not node.op.output_mask & needed:
+            raw = storage = None
     node.saved.append(raw)
     node.saved_storages.append(storage)
-    node.saved_versions.append(storage.version)
-    node.saved_edges.append(-1 - number)
+    node.saved_versions.append(0 if storage is None else storage.version)
+    node.saved_edges.append(None if storage is None else -1)
     return 0
 
 
@@ -471,8 +484,8 @@ def inplace(Op op not None, Tensor self not None, *args):
     self.backend.copy_(self.raw, result)
     self.storage.version += 1
     if needs:
-        if op.saves_output:
-            save_output(node, self.raw, self.storage, 0)
+        if op.output_mask:
+            save_output(node, self.raw, self.storage)
         for extra in extras:
             node.saved.append(extra)
             node.saved_storages.append(None)
@@ -927,6 +940,7 @@ cdef class Tensor:
         return self
 
     @property
+    @cython.nonecheck(True)
     def _version(self):
         """How often the memory was changed in place."""
         return self.storage.version
@@ -946,7 +960,9 @@ cdef class Tensor:
         """The device's functions over raw arrays."""
         return self.backend
 
+    @cython.nonecheck(True)
     def _bump_version(self):
+        """Say that compiled code, which the tape does not see, has changed the memory in place."""
         self.storage.version += 1
 
     # -- gradients

@@ -133,7 +133,7 @@ cdef class Run:
     cdef object from_tensor(self, object grad):
         return grad if self.graph or grad is None else (<Tensor?>grad).raw
 
-    cdef object run_hooks(self, dict hooks, object grad):
+    cdef object run_hooks(self, object hooks, object grad):
         cdef object tensor = self.as_tensor(grad)
         for hook in list(hooks.values()):
             replaced = hook(tensor)

@@ -178,7 +178,7 @@ _BINARY = {
     "sub": Op("sub", backward=_sub_backward, promotion="arithmetic"),
     "mul": Op("mul", backward=_mul_backward, saves=_EACH_FOR_THE_OTHER, promotion="arithmetic"),
     "div": Op("div", backward=_div_backward, saves={0: (1,), 1: (0, 1)}, promotion="float"),
-    "pow": Op("pow", backward=_pow_backward, saves=_BOTH, saves_output=True, promotion="arithmetic"),
+    "pow": Op("pow", backward=_pow_backward, saves=_BOTH, saves_output=(1,), promotion="arithmetic"),
     "maximum": Op("maximum", backward=_pick_backward(True), saves=_BOTH, promotion="arithmetic"),
     "minimum": Op("minimum", backward=_pick_backward(False), saves=_BOTH, promotion="arithmetic"),
     "atan2": Op("atan2", "Atan2Backward0", backward=_atan2_backward, saves=_BOTH, promotion="float"),
