@@ -429,6 +429,13 @@ def test_the_state_of_a_loaded_loader_is_the_one_that_was_loaded():
     assert [flat(b) for b in other] == [flat(b) for b in iterator]
 
 
+def test_a_state_of_another_dataset_is_refused():
+    loader = DataLoader(numbers(30), batch_size=4, shuffle=True)
+    next(iter(loader))
+    with pytest.raises(ValueError, match="it holds index 29, but there are 20 samples"):
+        DataLoader(numbers(20), batch_size=4, shuffle=True).load_state_dict(loader.state_dict())
+
+
 def test_what_is_skipped_is_not_fetched():
     class Counting(data.Dataset):
         fetched = 0
