@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from minidl._ext.core import Op, Tensor
 from op_cases import CASES
 
 import minidl
 from minidl._devices.reference import Reference
 from minidl._ext import core
+from minidl._ext.core import Op, Tensor
 
 REFERENCE = Reference()
 

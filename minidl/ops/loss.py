@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from minidl._ext.core import Op, Tensor, from_raw, register
-
 from minidl.ops.rules import recorded
 
 

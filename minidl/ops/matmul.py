@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from minidl._ext.core import Op, Tensor, register
-
 from minidl.ops.rules import to_shape, transposed
 
 
@@ -87,8 +86,8 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """Products of two stacks of matrices: (b, n, m) @ (b, m, p) -> (b, n, p)."""
     if input.ndim != 3 or mat2.ndim != 3 or input.shape[0] != mat2.shape[0]:
-        raise RuntimeError(f"bmm: batch1 {tuple(input.shape)} and batch2 {tuple(mat2.shape)} must be 3D tensors with the "
-                           "same first size")
+        raise RuntimeError(f"bmm: batch1 {tuple(input.shape)} and batch2 {tuple(mat2.shape)} must be 3D tensors with "
+                           "the same first size")
     return matmul(input, mat2)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from minidl._ext.core import Tensor
 
 from minidl import _types
+from minidl._ext.core import Tensor
 
 _ARITHMETIC, _FLOAT, _COMPARE = 1, 2, 3
 
