@@ -262,9 +262,10 @@ def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None) -> 
 
 # ---- in place --------------------------------------------------------------------------------------------------------
 
-_fill = core.Op("filled", backward=lambda F, node, grad: F.zeros_like(grad),
+_fill = core.Op("filled", "FillBackward2", backward=lambda F, node, grad: F.zeros_like(grad),
                 forward=lambda F, x, value: F.full(x.shape, value, x.dtype))
-_assign = core.Op("assigned", backward=lambda F, node, grad: (
+_zero = core.Op("filled", "ZeroBackward0", backward=_fill.backward, forward=_fill.forward)
+_assign = core.Op("assigned", "CopyBackwards", backward=lambda F, node, grad: (
     F.zeros_like(grad) if node.needs(0) else None,
     None if not node.needs(1) else grad if grad.shape == node.args[1] else F.sum_to(grad, node.args[1])),
     forward=lambda F, x, source: F.copy(F.expand(source, x.shape)))
@@ -289,7 +290,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 
 def zero_(self: Tensor) -> Tensor:
     """Write zeros everywhere."""
-    return inplace(_fill, self, 0)
+    return inplace(_zero, self, 0)
 
 
 def requires_no_history(fill: Any, name: str) -> Any:

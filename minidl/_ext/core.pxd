@@ -3,7 +3,7 @@ from minidl._ext.storage cimport Storage
 
 cdef class Op:
     cdef readonly str name
-    cdef readonly str grad_name
+    cdef readonly object grad_name
     cdef readonly object forward
     cdef readonly object backward
     cdef readonly int outputs

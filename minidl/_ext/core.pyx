@@ -167,7 +167,7 @@ cdef class Op:
     """A differentiable op: a device function, what to keep for its derivative, and the derivative.
 
     name          the device function, and the name in the graph namespace
-    grad_name     what ``grad_fn`` prints, PyTorch's name
+    grad_name     what ``grad_fn`` prints, PyTorch's name; a function of the node where PyTorch has several
     backward      the rule ``backward(F, node, *grad_outputs, *saved)``; it returns one gradient per argument
                   (None for those without; trailing ones may be left out).  None: not differentiable
     saves         {i: (j, ...)}: argument i is kept if any argument j needs a gradient
@@ -554,7 +554,7 @@ cdef class Node:
     def name(self):
         """PyTorch's name of this step, such as ``AddBackward0``."""
         if self.op is not None:
-            return self.op.grad_name
+            return self.op.grad_name(self) if callable(self.op.grad_name) else self.op.grad_name
         return type(self.function).__name__
 
     def __repr__(self):

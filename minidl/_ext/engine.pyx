@@ -213,7 +213,7 @@ cdef class Run:
             checked.append(self.from_tensor(grad))
         return tuple(checked)
 
-    cdef bint can_reduce(self, tuple shape, tuple target):
+    cdef bint can_reduce(self, object shape, object target):
         cdef Py_ssize_t offset = len(shape) - len(target), i
         if offset < 0:
             return False
@@ -226,7 +226,8 @@ cdef class Run:
         """Add ``grad`` to ``leaf.grad``."""
         cdef Tensor before = leaf.grad_tensor
         if self.graph:
-            leaf.grad_tensor = grad if before is None else REGISTRY["add"](before, grad)
+            # a tensor of its own also here: the rules hand one gradient to several leaves
+            leaf.grad_tensor = REGISTRY["copy"](grad) if before is None else REGISTRY["add"](before, grad)
         elif before is None:
             leaf.grad_tensor = wrap(grad if ours else self.backend.copy(grad), leaf.backend)
         elif before.needs_grad():

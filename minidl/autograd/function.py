@@ -16,6 +16,10 @@ class FunctionCtx:
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep inputs, outputs or intermediate tensors; ``backward`` reads them from ``ctx.saved_tensors``."""
+        for i, tensor in enumerate(tensors):
+            if tensor is not None and not isinstance(tensor, Tensor):
+                raise TypeError(f"save_for_backward can only save Tensors, but argument {i} is of type "
+                                f"{type(tensor).__name__}; set other things as attributes of ctx")
         self._to_save = tensors
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
@@ -104,6 +108,15 @@ class FunctionCtx:
             )
 
 
+def _require_changeable(function: type, tensor: Tensor) -> None:
+    """An input that a Function changed in place must be able to take a new place on the tape."""
+    if tensor.is_leaf and tensor.requires_grad:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    if tensor._base is not None:
+        raise RuntimeError(f"{function.__name__} changes a view in place (mark_dirty): the tape cannot follow that to the "
+                           "view's base; give it a .clone()")
+
+
 class Function:
     """Subclass it with static ``forward(ctx, *args)`` and ``backward(ctx, *grad_outputs)`` and call ``.apply``.
 
@@ -149,6 +162,8 @@ class Function:
             (out._raw.shape, out._raw.dtype, out._backend) if isinstance(out, Tensor) else ((), None, None)
             for out in outputs
         ]
+        for tensor in ctx._dirty:
+            _require_changeable(cls, tensor)
         node = core.function_node(ctx, args, metadata)
         without = {id(tensor) for tensor in ctx._non_differentiable}
         for tensor in ctx._dirty:

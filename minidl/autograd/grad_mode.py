@@ -111,7 +111,7 @@ class set_grad_enabled(_Switch):
 
 
 class inference_mode(_Switch):
-    """Like ``no_grad``, and tensors made inside can never be put on a tape."""
+    """Like ``no_grad``, and tensors made inside can never be put on a tape.  ``inference_mode(False)`` records again."""
 
     def __new__(cls, mode: bool | Callable[..., Any] = True) -> Any:
         if callable(mode):
@@ -128,7 +128,7 @@ class inference_mode(_Switch):
 
     def __enter__(self) -> None:
         self._before = core.set_inference_enabled(self._mode)
-        self._grad_before = core.set_grad_enabled(not self._mode and core.grad_enabled())
+        self._grad_before = core.set_grad_enabled(not self._mode)
 
     def __exit__(self, *exception: object) -> None:
         core.set_inference_enabled(self._before)

@@ -22,8 +22,10 @@ def _linear_backward(F, node, grad, input, weight):
     )
 
 
-_matmul = Op("matmul", "MmBackward0", backward=_matmul_backward, saves={0: (1,), 1: (0,)}, promotion="arithmetic")
-_linear = Op("linear", "AddmmBackward0", backward=_linear_backward, saves={0: (1,), 1: (0,)})
+_matmul = Op("matmul", lambda node: "MmBackward0" if max(map(len, node.args)) == 2 else "BmmBackward0",
+             backward=_matmul_backward, saves={0: (1,), 1: (0,)}, promotion="arithmetic")
+_linear = Op("linear", lambda node: "MmBackward0" if node.args[2] is None else "AddmmBackward0",
+             backward=_linear_backward, saves={0: (1,), 1: (0,)})
 
 
 def _rows(x: Tensor) -> Tensor:
