@@ -520,7 +520,7 @@ cdef int require_writable(Op op, Tensor self) except -1:
         raise RuntimeError(f"{op.name}_: the memory under this tensor is read-only (it came from a read-only array); "
                            "use .clone() first")
     for size, stride in zip(raw.shape, raw.strides):
-        if size > 1 and not stride:
+        if size > 1 and not stride and raw.size:
             raise RuntimeError(
                 "unsupported operation: more than one element of the written-to tensor refers to a single memory "
                 "location. Please clone() the tensor before performing the operation.")
