@@ -400,9 +400,9 @@ _SAME_AS_FUNCTION = {
 }
 
 # ops that also come as a method with an underscore
-_IN_PLACE = ("mul div pow neg exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tan asin acos atan sinh cosh "
-             "tanh sigmoid relu abs square sign floor ceil round trunc remainder floor_divide masked_fill tril triu "
-             "bitwise_and bitwise_or bitwise_xor bitwise_not logical_and logical_or logical_xor logical_not "
+_IN_PLACE = ("mul div pow neg exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tan asin acos atan sinh "
+             "cosh tanh sigmoid relu abs square sign floor ceil round trunc remainder floor_divide masked_fill tril "
+             "triu bitwise_and bitwise_or bitwise_xor bitwise_not logical_and logical_or logical_xor logical_not "
              "eq ne lt le gt ge")
 
 _SYNONYMS = {"multiply": "mul", "divide": "div", "true_divide": "div", "subtract": "sub", "negative": "neg",
