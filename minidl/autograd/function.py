@@ -41,6 +41,7 @@ class FunctionCtx:
     _released = False
     _kept: tuple[Any, ...] = ()
     _node: Any = None
+    _dtypes: tuple[Any, ...] = ()
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
