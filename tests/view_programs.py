@@ -207,8 +207,7 @@ def _draw_new(rng: np.random.Generator, i: int, tensors: list[Any]) -> Step:
     text, make = options[int(rng.integers(len(options)))]
 
     def row_major(lib: Any, ts: list[Any]) -> Any:
-        result = make(lib, ts)
-        return result if result is None else result.contiguous()
+        return make(lib, [t.contiguous() for t in ts])
 
     return text, row_major
 
@@ -226,7 +225,8 @@ def _draw_aside(rng: np.random.Generator, i: int, shape: tuple[int, ...]) -> Ste
     options: list[Step] = [
         (f"t{i}.detach()", lambda lib, ts: ts[i].detach()),
         (f"no_grad: t{i}.mul_(0.5)", without_recording(lambda t: _nothing(t.mul_(0.5)))),
-        (f"no_grad: t{i}[..., :1] *= 0.5", without_recording(lambda t: _nothing(t[..., :1].mul_(0.5)) if shape else None)),
+        (f"no_grad: t{i}[..., :1] *= 0.5",
+         without_recording(lambda t: _nothing(t[..., :1].mul_(0.5)) if shape else None)),
         (f"no_grad: t{i}.clone()", without_recording(lambda t: t.clone().contiguous())),
     ]
     return options[int(rng.integers(len(options)))]

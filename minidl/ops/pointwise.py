@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from minidl._ext.core import Op, Tensor, register
-
 from minidl.ops.rules import to_shape
 
 # ---- one argument -------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _pow_backward(F, node, grad, input, exponent, output):
     return grad_input, grad_exponent
 
 
-def _pick_backward(greater: bool):
+def _pick_backward(greater: bool) -> Callable[..., Any]:
     """maximum and minimum: the gradient goes to the winner, half to each at a tie (as PyTorch)."""
 
     def share(F, grad, mine, theirs):
@@ -170,19 +170,24 @@ def _remainder_backward(F, node, grad, input, other):
     )
 
 
+def _number(node, index):
+    """Whether argument ``index`` was a Python number: a tensor has left its shape there."""
+    return not isinstance(node.args[index], tuple)
+
+
 _EACH_FOR_THE_OTHER = {0: (1,), 1: (0,)}
 _BOTH = {0: (0, 1), 1: (0, 1)}
 
 _BINARY = {
     "add": Op("add", backward=_add_backward, promotion="arithmetic"),
-    "sub": Op("sub", backward=_sub_backward, promotion="arithmetic"),
+    "sub": Op("sub", lambda node: "RsubBackward1" if _number(node, 0) else "SubBackward0", backward=_sub_backward, promotion="arithmetic"),
     "mul": Op("mul", backward=_mul_backward, saves=_EACH_FOR_THE_OTHER, promotion="arithmetic"),
     "div": Op("div", backward=_div_backward, saves={0: (1,), 1: (0, 1)}, promotion="float"),
-    "pow": Op("pow", backward=_pow_backward, saves=_BOTH, saves_output=True, promotion="arithmetic"),
+    "pow": Op("pow", lambda node: f"PowBackward{0 if _number(node, 1) else 2 if _number(node, 0) else 1}", backward=_pow_backward, saves=_BOTH, saves_output=(1,), promotion="arithmetic"),
     "maximum": Op("maximum", backward=_pick_backward(True), saves=_BOTH, promotion="arithmetic"),
     "minimum": Op("minimum", backward=_pick_backward(False), saves=_BOTH, promotion="arithmetic"),
     "atan2": Op("atan2", "Atan2Backward0", backward=_atan2_backward, saves=_BOTH, promotion="float"),
-    "remainder": Op("remainder", backward=_remainder_backward, saves={0: (1,), 1: (1,)}, promotion="arithmetic"),
+    "remainder": Op("remainder", lambda node: f"RemainderBackward{0 if _number(node, 1) else 1}", backward=_remainder_backward, saves={0: (1,), 1: (1,)}, promotion="arithmetic"),
     "floor_divide": Op("floor_divide", promotion="arithmetic"),
     **{name: Op(name, promotion="compare") for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{name: Op(name, promotion="compare") for name in ("logical_and", "logical_or", "logical_xor")},
@@ -223,7 +228,7 @@ def _softplus_backward(F, node, grad, input):
 
 
 _where = Op("where", backward=_where_backward, saves={0: (1, 2)})
-_clamp = Op("clamp", backward=_clamp_backward, saves={0: (0,)})
+_clamp = Op("clamp", "ClampBackward1", backward=_clamp_backward, saves={0: (0,)})
 _masked_fill = Op(
     "masked_fill", backward=lambda F, node, grad, mask: F.masked_fill(grad, mask, 0.0), saves={1: (0,)}
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from minidl._ext.core import Tensor
 
 from minidl import _types
+from minidl._ext.core import Tensor
 
 _ARITHMETIC, _FLOAT, _COMPARE = 1, 2, 3
 
@@ -36,7 +36,9 @@ def common_dtype(operands: tuple[Any, ...]) -> _types.dtype:
 
 def promote(kind: int, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The arguments as the device functions want them: tensors of one dtype, Python numbers of no higher kind."""
-    like = next(arg for arg in args if isinstance(arg, Tensor))
+    like = next((arg for arg in args if isinstance(arg, Tensor)), None)
+    if like is None:
+        raise TypeError(f"expected a Tensor, got {', '.join(type(arg).__name__ for arg in args)}")
     args = tuple(_plain(arg, like) for arg in args)
     dtype = common_dtype(args)
     if kind == _FLOAT and not dtype.is_floating_point:

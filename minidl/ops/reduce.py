@@ -9,7 +9,6 @@ import math
 from typing import Any, NamedTuple
 
 from minidl._ext.core import Op, Tensor
-
 from minidl._types import dtype as _dtype
 from minidl.ops.rules import count, normalize_dim, normalize_dims, with_dims
 
@@ -29,7 +28,8 @@ def _extreme_backward(F, node, grad, input, output):
     """amax and amin: equal winners share the gradient."""
     shape, dims, keepdim = node.args
     winners = F.eq(input, with_dims(F, output, shape, dims, keepdim))
-    share = F.div(with_dims(F, grad, shape, dims, keepdim), F.sum(F.where(winners, F.ones_like(input), 0.0), dims, True))
+    count_of_winners = F.sum(F.where(winners, F.ones_like(input), 0.0), dims, True)
+    share = F.div(with_dims(F, grad, shape, dims, keepdim), count_of_winners)
     return F.where(winners, share, 0.0)
 
 
@@ -70,10 +70,17 @@ def _with_index_kept(name):
     return forward
 
 
-_sum = Op("sum", backward=_sum_backward)
-_mean = Op("mean", backward=_mean_backward)
+def _by_dims(name):
+    """PyTorch's names: 0 for the reduction of everything, 1 along dimensions."""
+    return lambda node: f"{name}Backward{0 if node.args[1] is None else 1}"
+
+
+_sum = Op("sum", _by_dims("Sum"), backward=_sum_backward)
+_mean = Op("mean", _by_dims("Mean"), backward=_mean_backward)
 _amax = Op("amax", backward=_extreme_backward, saves={0: (0,)}, saves_output=True)
 _amin = Op("amin", backward=_extreme_backward, saves={0: (0,)}, saves_output=True)
+_max_of_all = Op("amax", "MaxBackward1", backward=_extreme_backward, saves={0: (0,)}, saves_output=True)
+_min_of_all = Op("amin", "MinBackward1", backward=_extreme_backward, saves={0: (0,)}, saves_output=True)
 _max = Op("max_with_indices", "MaxBackward0", backward=lambda F, node, grad, _, index: _picked_backward(
     F, node, grad, index), outputs=2, forward=_with_index_kept("max_with_indices"))
 _min = Op("min_with_indices", "MinBackward0", backward=lambda F, node, grad, _, index: _picked_backward(
@@ -174,7 +181,7 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
 
         return maximum(input, dim)
     if dim is None:
-        return _amax(input, None, False)
+        return _max_of_all(input, None, False)
     return max_result(*_max(input, normalize_dim(dim, input.ndim, "max"), keepdim))
 
 
@@ -185,7 +192,7 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
 
         return minimum(input, dim)
     if dim is None:
-        return _amin(input, None, False)
+        return _min_of_all(input, None, False)
     return min_result(*_min(input, normalize_dim(dim, input.ndim, "min"), keepdim))
 
 
