@@ -381,17 +381,19 @@ KINDS = ["plain", "in order", "generator", "drop last", "divides", "own sampler"
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("where", ["before", "begun", "first", "middle", "last", "over", "second epoch"])
+@pytest.mark.parametrize("where", ["before", "begun", "first", "middle", "last", "over", "second epoch", "begun anew"])
 def test_a_loader_goes_on_where_the_state_was_taken(kind, where, tmp_path):
     minidl.manual_seed(11)
     loader = a_loader(kind)
     if where in ("over", "second epoch"):
         list(loader)
+    if where == "begun anew":
+        next(iter(loader))
     under_way = where not in ("before", "over")
     if under_way:
         iterator = iter(loader)
         total = 7 if kind == "stream" else len(loader)
-        for _ in range({"begun": 0, "first": 1, "last": total}.get(where, total // 2)):
+        for _ in range({"begun": 0, "begun anew": 0, "first": 1, "last": total}.get(where, total // 2)):
             next(iterator)
     minidl.save({"loader": loader.state_dict(), "random": minidl.get_rng_state()}, tmp_path / "state")
     expected = [[flat(batch) for batch in iterator]] if under_way else []

@@ -446,6 +446,29 @@ def test_a_program_that_is_killed_takes_its_workers_along():
     assert (run.returncode, left) == (-signal.SIGKILL, [False, False])
 
 
+@pytest.mark.slow
+def test_workers_see_that_the_parent_is_gone_also_when_another_process_holds_their_sockets():
+    end = "\n".join([
+        "child = os.fork()",
+        "if child == 0:",
+        "    os.closerange(1, 3)",
+        "    time.sleep(300)",
+        "print(child, flush=True)",
+        "os.kill(os.getpid(), 9)",
+    ])
+    run = subprocess.run([sys.executable, "-c", PROGRAM.format(end=end, options="")], stdout=subprocess.PIPE,
+                         text=True, check=False, timeout=DEADLINE)
+    *workers, child = map(int, run.stdout.split())
+    deadline = time.monotonic() + 60
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    try:
+        assert alive(child)
+        assert [alive(pid) for pid in workers] == [False, False]
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
 def test_an_interrupt_is_the_parents_alone():
     end = "import signal; os.killpg(0, signal.SIGINT); next(iterator)"
     run = subprocess.run([sys.executable, "-c", PROGRAM.format(end=end, options="")], capture_output=True, text=True,
