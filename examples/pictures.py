@@ -33,7 +33,9 @@ def draw_curves(path: Path, title: str, history: list[dict[str, float]], losses:
                   label="training")
     accuracy.plot(epochs, [100 * row["test_accuracy"] for row in history], "s-", color=ORANGE, markersize=4,
                   label="test")
-    accuracy.set(ylabel="right answers (%)", title="Accuracy")
+    # The first epoch is far below the others; they are the ones to tell apart.
+    lowest = min(min(row["train_accuracy"], row["test_accuracy"]) for row in history[1:] or history)
+    accuracy.set(ylabel="right answers (%)", title="Accuracy", ylim=(100 * lowest - 1, 100.2))
 
     rate.plot(steps, rates, color=GREEN)
     rate.set(ylabel="learning rate", title="Schedule (one cycle)", ylim=(0, None))

@@ -205,7 +205,8 @@ def draw(run: Run) -> str:
     if importlib.util.find_spec("matplotlib") is None:
         return "no pictures: matplotlib is not installed (pip install matplotlib)"
     title = f"LeNet-5 ({run.options['variant']}) on {run.options['data']}"
-    draw_curves(run.out / CURVES, title, run.history, run.losses, run.rates, len(run.loader))
+    accuracy = f"{100 * run.history[-1]['test_accuracy']:.2f} % of {len(run.test_set):,} test images right"
+    draw_curves(run.out / CURVES, f"{title}: {accuracy}", run.history, run.losses, run.rates, len(run.loader))
     beliefs = minidl.softmax(run.predict(), 1).cpu().numpy()
     data = run.test_set
     classes = [name.split(" - ")[0] for name in data.classes]
@@ -225,7 +226,7 @@ def summary(run: Run, pictures: str) -> str:
     else:
         accuracy = "not tested yet: the first epoch is not finished"
     if run.finished:
-        then = f"minidl.load('{run.out / LAST}') for net.load_state_dict"
+        then = f"net.load_state_dict(minidl.load('{run.out / LAST}'))"
     else:
         where = f"stopped after step {len(run.losses):,} of {run.total_steps:,}"
         then = f"python {sys.argv[0]} --resume {run.out}  ({where})"

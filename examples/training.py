@@ -153,9 +153,9 @@ class Run:
             minidl.save(self.net.state_dict(), self.out / BEST)
         self.checkpoint()
         report(
-            f"epoch {row['epoch']:2d}/{self.options['epochs']}  {_loss_and_accuracy(sums)}  "
-            f"test accuracy {100 * test_accuracy:.2f} %  "
-            f"({sums['seconds']:.1f} s, {sums['samples'] / sums['seconds']:,.0f} images/s)"
+            f"epoch {row['epoch']:2d}/{self.options['epochs']}  training: {_loss_and_accuracy(sums)}  "
+            f"test: accuracy {100 * test_accuracy:.2f} %  ({sums['seconds']:.1f} s, "
+            f"{sums['samples'] / sums['seconds']:,.0f} images/s)"
         )
 
     def predict(self) -> Any:

@@ -134,8 +134,8 @@ def _reduce_ex(self: Tensor, protocol: int) -> Any:
 
 def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     if not self.is_leaf:
-        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at "
-                           "the moment; call .detach() first")
+        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol "
+                           "at the moment; call .detach() first")
     if id(self) in memo:
         return memo[id(self)]
     copied = core.from_raw(self._backend.copy(self._raw), self._backend)
@@ -150,7 +150,7 @@ def _deepcopy(self: Tensor, memo: dict[int, Any]) -> Tensor:
     return result
 
 
-# ---- what it is ---------------------------------------------------------------------------------------------------------
+# ---- what it is ------------------------------------------------------------------------------------------------------
 
 
 def size(self: Tensor, dim: int | None = None) -> Any:
@@ -260,7 +260,7 @@ def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None) -> 
     return creation.full(size, fill_value, dtype=self.dtype if dtype is None else dtype, device=self.device)
 
 
-# ---- in place -----------------------------------------------------------------------------------------------------------
+# ---- in place --------------------------------------------------------------------------------------------------------
 
 _fill = core.Op("filled", "FillBackward2", backward=lambda F, node, grad: F.zeros_like(grad),
                 forward=lambda F, x, value: F.full(x.shape, value, x.dtype))
@@ -372,7 +372,7 @@ def squeeze_methods(view: Any, name: str) -> Any:
     return method
 
 
-# ---- gradients ----------------------------------------------------------------------------------------------------------
+# ---- gradients -------------------------------------------------------------------------------------------------------
 
 
 def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
@@ -386,22 +386,23 @@ def share_memory_(self: Tensor) -> Tensor:
 
 
 _SAME_AS_FUNCTION = {
-    pointwise: "abs neg sign square exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tan asin acos atan sinh "
-               "cosh tanh sigmoid relu floor ceil round trunc isnan isinf isfinite logical_not bitwise_not add sub mul "
-               "div pow floor_divide remainder maximum minimum atan2 eq ne lt le gt ge logical_and logical_or logical_xor "
-               "bitwise_and bitwise_or bitwise_xor clamp masked_fill",
+    pointwise: "abs neg sign square exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tan asin acos atan "
+               "sinh cosh tanh sigmoid relu floor ceil round trunc isnan isinf isfinite logical_not bitwise_not add "
+               "sub mul div pow floor_divide remainder maximum minimum atan2 eq ne lt le gt ge logical_and logical_or "
+               "logical_xor bitwise_and bitwise_or bitwise_xor clamp masked_fill",
     reduce: "sum mean prod amax amin max min argmax argmin any all var std logsumexp norm cumsum sort argsort topk",
     matmul: "matmul mm bmm dot mv outer",
-    shape: "reshape view permute transpose t movedim flatten unflatten squeeze unsqueeze expand broadcast_to narrow select "
-           "split chunk unbind flip roll repeat tile tril triu clone contiguous",
-    indexing: "gather scatter scatter_add scatter_ scatter_add_ index_select masked_select nonzero index_put index_put_",
+    shape: "reshape view permute transpose t movedim flatten unflatten squeeze unsqueeze expand broadcast_to narrow "
+           "select split chunk unbind flip roll repeat tile tril triu clone contiguous",
+    indexing: "gather scatter scatter_add scatter_ scatter_add_ index_select masked_select nonzero index_put "
+              "index_put_",
     softmax: "softmax log_softmax",
 }
 
 # ops that also come as a method with an underscore
-_IN_PLACE = ("mul div pow neg exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tan asin acos atan sinh cosh tanh "
-             "sigmoid relu abs square sign floor ceil round trunc remainder floor_divide masked_fill tril triu "
-             "bitwise_and bitwise_or bitwise_xor bitwise_not logical_and logical_or logical_xor logical_not "
+_IN_PLACE = ("mul div pow neg exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tan asin acos atan sinh "
+             "cosh tanh sigmoid relu abs square sign floor ceil round trunc remainder floor_divide masked_fill tril "
+             "triu bitwise_and bitwise_or bitwise_xor bitwise_not logical_and logical_or logical_xor logical_not "
              "eq ne lt le gt ge")
 
 _SYNONYMS = {"multiply": "mul", "divide": "div", "true_divide": "div", "subtract": "sub", "negative": "neg",
@@ -429,7 +430,8 @@ def _methods() -> dict[str, Any]:
            new_full, copy_, fill_, zero_, backward, addcmul_, addcdiv_, lerp_, share_memory_)
     table |= {function.__name__: function for function in own}
     table |= {
-        "type": type_, "dim": lambda self: self.ndim, "nelement": numel, "element_size": lambda self: self._raw.itemsize,
+        "type": type_, "dim": lambda self: self.ndim, "nelement": numel,
+        "element_size": lambda self: self._raw.itemsize,
         "view_as": lambda self, other: shape.view(self, other.shape),
         "reshape_as": lambda self, other: shape.reshape(self, other.shape),
         "expand_as": lambda self, other: shape.expand(self, other.shape),
@@ -487,4 +489,5 @@ def set_rng_state(new_state: Tensor) -> None:
 
 core.attach_methods(_methods())
 core.connect(promotion.promote, promotion.check_cast, matmul.matmul)
-__all__ = ["Parameter", "Tensor", "allclose", "equal", "get_rng_state", "is_floating_point", "is_tensor", "numel", "set_rng_state"]
+__all__ = ["Parameter", "Tensor", "allclose", "equal", "get_rng_state", "is_floating_point", "is_tensor", "numel",
+           "set_rng_state"]

@@ -56,10 +56,11 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     _write_whole(target, to_bytes(arrays, metadata={"format": "pt", "minidl": content}))
 
 
-def load(path: str | os.PathLike[str], map_location: Any = None) -> Any:
+def load(path: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:
     """What ``save`` wrote to the file ``path``, its tensors on the device ``map_location`` (default: the CPU).
 
-    A safetensors file of another program gives a dict of its tensors.
+    A safetensors file of another program gives a dict of its tensors.  ``weights_only`` guards against pickle in
+    PyTorch; here there is none, and it has no effect.
 
     Raises ``RuntimeError``, with the name of the file, when it is truncated, damaged or something else.
     """

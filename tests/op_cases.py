@@ -257,6 +257,10 @@ LOSS = [
     _case("nll_loss", lambda lib, x: lib.nn.functional.nll_loss(x, lib.tensor([1, 0, 3])), (3, 4)),
     _case("nll_loss none", lambda lib, x: lib.nn.functional.nll_loss(
         x, lib.tensor([1, 0, 3]), reduction="none", ignore_index=0), (3, 4)),
+    _case("binary_cross_entropy", lambda lib, x, y: lib.nn.functional.binary_cross_entropy(x.sigmoid(), y.sigmoid()),
+          (3, 4), (3, 4)),
+    _case("gelu", lambda lib, x: lib.nn.functional.gelu(x), (3, 4)),
+    _case("dropout", lambda lib, x: (lib.manual_seed(0), lib.nn.functional.dropout(x, 0.4))[1], (5, 6)),
     _case("mse_loss", lambda lib, x, y: lib.nn.functional.mse_loss(x, y), (3, 4), (3, 4)),
     _case("mse_loss none", lambda lib, x, y: lib.nn.functional.mse_loss(x, y, reduction="none"), (3, 4), (3, 4)),
     _case("l1_loss", lambda lib, x, y: lib.nn.functional.l1_loss(x, y, reduction="sum"), ((3, 4), "positive"),

@@ -69,7 +69,7 @@ def test_matmul_errors(F, shapes):
     a, b = (np.ones(shape, "f4") for shape in shapes)
     with pytest.raises(RuntimeError):
         torch.from_numpy(a) @ torch.from_numpy(b)
-    with pytest.raises(RuntimeError, match="matmul: .*"):
+    with pytest.raises(RuntimeError, match="matmul: "):
         F.matmul(a, b)
 
 

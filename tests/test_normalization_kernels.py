@@ -7,6 +7,7 @@ import pytest
 
 from minidl._devices.cpu.normalization import NormalizationCPU
 from minidl._devices.reference.normalization import NormalizationReference
+from minidl._ext import threads
 
 DEVICES = [NormalizationReference(), NormalizationCPU()]
 # Channels fewer and more than a tile of 16, planes shorter and longer than 8 lanes; two are large enough for threads.
@@ -89,12 +90,13 @@ def test_kernel_like_reference(dtype, training, shape):
 
 
 @each_device
+@pytest.mark.parametrize(("dtype", "offset"), [(np.float32, 1e4), (np.float64, 1e8)])
 @pytest.mark.parametrize("shape", [(200, 5), (20, 3, 40, 40)])
-def test_variance_far_from_zero(device, shape):
-    """A sum of squares in float32 loses the variance of numbers around 10,000; two passes or float64 keep it."""
+def test_variance_far_from_zero(device, dtype, offset, shape):
+    """A mean of squares less the square of the mean loses these variances: to float32, and to float64."""
     rng = np.random.default_rng(2)
-    input = (rng.normal(size=shape) + 1e4).astype(np.float32)
-    running_mean, running_var = np.zeros(shape[1], np.float32), np.zeros(shape[1], np.float32)
+    input = (rng.normal(size=shape) + offset).astype(dtype)
+    running_mean, running_var = np.zeros(shape[1], dtype), np.zeros(shape[1], dtype)
     _, mean, rstd = device.batch_norm(input, None, None, running_mean, running_var, True, 1.0, 0.0)
     axes = (0, *range(2, input.ndim))
     exact = input.astype(np.float64)
@@ -192,7 +194,6 @@ def test_wrong_arguments(device):
 
 @pytest.mark.parametrize("shape", [(16, 8, 33, 33), (900, 70)])
 def test_threads_do_not_change_the_bits(shape):
-    threads = pytest.importorskip("minidl._ext.threads")
     input, weight, bias, *_, rng = make_case(shape, np.float32)
     grad_output = rng.normal(size=shape).astype(np.float32)
     before = threads.get_num_threads()

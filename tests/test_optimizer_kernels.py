@@ -184,9 +184,10 @@ def test_what_a_kernel_does_not_take(odd):
 @each_device
 def test_lists_of_different_lengths(device):
     parameters, (grads, *_) = make_arrays(np.float32)
-    with pytest.raises(ValueError):
+    message = "one entry per parameter|is shorter than argument"
+    with pytest.raises(ValueError, match=message):
         device.sgd_step(parameters, grads[:-1], [None] * 6, [True] * 6, 0.1, 0.0, 0.0, 0.0, False, False)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=message):
         device.adam_step(parameters, grads, grads, grads, None, [1], 0.1, 0.9, 0.99, 1e-8, 0.0, False, False, False)
 
 

@@ -200,9 +200,14 @@ def test_options_without_torch():
     printing.set_printoptions(threshold=5, edgeitems=1)
     assert printing.tensor_repr(np.arange(10)) == "tensor([0,  ..., 9])"
     assert printing.get_printoptions()["precision"] == 2
-    with pytest.raises(ZeroDivisionError), printing.printoptions(precision=9):
-        assert printing.get_printoptions()["precision"] == 9
-        1 / 0  # noqa: B018
+
+    def interrupted():
+        with printing.printoptions(precision=9):
+            assert printing.get_printoptions()["precision"] == 9
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
     assert printing.get_printoptions()["precision"] == 2
     with pytest.raises(ValueError, match="default, short, full"):
         printing.set_printoptions(profile="long")

@@ -7,6 +7,7 @@ import pytest
 
 from minidl._devices.cpu.softmax import SoftmaxCPU
 from minidl._devices.reference.softmax import SoftmaxReference
+from minidl._ext import threads
 
 DEVICES = [SoftmaxReference(), SoftmaxCPU()]
 # Shapes with the dimension of the classes: rows shorter and longer than a vector register, tiles that end early.
@@ -104,7 +105,6 @@ def test_exponential_over_its_range(dtype):
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 @pytest.mark.parametrize(("shape", "dim"), [((1000, 400), 1), ((4, 30, 50, 60), 1)])
 def test_threads_do_not_change_the_bits(name, shape, dim):
-    threads = pytest.importorskip("minidl._ext.threads")
     input = np.random.default_rng(2).normal(size=shape).astype(np.float32)
     before = threads.get_num_threads()
     results = []

@@ -75,7 +75,7 @@ def test_an_unsupported_numpy_dtype_names_itself_and_the_supported(name):
 
 
 def test_foreign_byte_order_is_refused_with_its_cure():
-    with pytest.raises(TypeError, match="byte order; try array.astype"):
+    with pytest.raises(TypeError, match=r"byte order; try array\.astype"):
         types.from_numpy_dtype(np.dtype(">f4"))
 
 
@@ -285,5 +285,5 @@ def test_limits_are_torchs(torch):
     for wrong in (types.bool_, types.float32):
         with pytest.raises(TypeError, match="integer input type"):
             types.iinfo(wrong)
-    with pytest.raises(TypeError, match="Use minidl.iinfo"):
+    with pytest.raises(TypeError, match=r"Use minidl\.iinfo"):
         types.finfo(types.int8)

@@ -225,7 +225,8 @@ def _draw_aside(rng: np.random.Generator, i: int, shape: tuple[int, ...]) -> Ste
     options: list[Step] = [
         (f"t{i}.detach()", lambda lib, ts: ts[i].detach()),
         (f"no_grad: t{i}.mul_(0.5)", without_recording(lambda t: _nothing(t.mul_(0.5)))),
-        (f"no_grad: t{i}[..., :1] *= 0.5", without_recording(lambda t: _nothing(t[..., :1].mul_(0.5)) if shape else None)),
+        (f"no_grad: t{i}[..., :1] *= 0.5",
+         without_recording(lambda t: _nothing(t[..., :1].mul_(0.5)) if shape else None)),
         (f"no_grad: t{i}.clone()", without_recording(lambda t: t.clone().contiguous())),
     ]
     return options[int(rng.integers(len(options)))]

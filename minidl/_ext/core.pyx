@@ -522,7 +522,7 @@ cdef int require_writable(Op op, Tensor self) except -1:
     if 0 in raw.shape:
         return 0
     for size, stride in zip(raw.shape, raw.strides):
-        if size > 1 and not stride:
+        if size > 1 and not stride and raw.size:
             raise RuntimeError(
                 "unsupported operation: more than one element of the written-to tensor refers to a single memory "
                 "location. Please clone() the tensor before performing the operation.")

@@ -9,8 +9,8 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 from libc.string cimport memset
 
-from minidl._ext.reals cimport (MEAN, NONE, UNKNOWN, Reduction, data_of, dot_run, exp_run, float_type, ready,
-                                real, reduction_of, same_shape, sum_run)
+from minidl._ext.reals cimport (GIL_MICROSECONDS, MEAN, NONE, UNKNOWN, Reduction, data_of, dot_run, exp_run,
+                                float_type, ready, real, reduction_of, same_shape, sum_run)
 from minidl._ext.softmax cimport softmax_forward, softmax_microseconds
 from minidl._ext.storage cimport new_array, new_like
 from minidl._ext.threads cimport team
@@ -19,8 +19,6 @@ cnp.import_array()
 
 cdef enum:
     TILE = 256  # neighbouring predictions whose gradient is made together
-
-cdef double GIL_MICROSECONDS = 5    # longer work lets other Python threads run
 
 cdef struct Classes:
     # Targets of predictions over classes: everything but the float arrays.

@@ -16,7 +16,7 @@ from cython.parallel cimport prange
 from libc.math cimport pow as power
 from libc.math cimport sqrt, sqrtf
 
-from minidl._ext.reals cimport float_type, real
+from minidl._ext.reals cimport GIL_MICROSECONDS, float_type, real
 from minidl._ext.threads cimport team
 
 cnp.import_array()
@@ -24,7 +24,7 @@ cnp.import_array()
 cdef enum:
     BLOCK = 512     # numbers that Adam takes through its loops before the next
 
-cdef double GIL_MICROSECONDS = 5    # longer work lets other Python threads run
+cdef double SGD_MICROSECONDS = 0.0004, ADAM_MICROSECONDS = 0.0012   # for one number, on one thread
 
 
 cdef struct Row:
@@ -252,7 +252,7 @@ def sgd_step(list parameters not None, list grads not None, list momentum_buffer
             row.first = <object>PyList_GET_ITEM(first, i)
             table.length += 1
             table.total += row.size
-        work_off(&o, NULL, &table, table.total * 0.0006)
+        work_off(&o, NULL, &table, table.total * SGD_MICROSECONDS)
     finally:
         PyMem_Free(table.rows)
     return left
@@ -287,7 +287,7 @@ def adam_step(list parameters not None, list grads not None, list exp_avgs not N
             row.step_size, row.root = step_size, root
             table.length += 1
             table.total += row.size
-        work_off(NULL, &o, &table, table.total * 0.0025)
+        work_off(NULL, &o, &table, table.total * ADAM_MICROSECONDS)
     finally:
         PyMem_Free(table.rows)
     return left

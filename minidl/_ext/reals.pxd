@@ -16,6 +16,7 @@ cdef extern from "exp.h" nogil:
 
 cdef enum:
     LANES = 8       # and the step of the loops below, which Cython wants as a literal
+    GIL_MICROSECONDS = 5    # of work: what takes longer lets other Python threads run
 
 cdef enum Reduction:
     UNKNOWN

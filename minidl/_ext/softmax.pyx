@@ -11,7 +11,8 @@ from cython.parallel cimport prange
 from libc.math cimport INFINITY
 from libc.math cimport log as logarithm
 
-from minidl._ext.reals cimport LANES, dot_run, exp_run, float_type, ready, real, same_shape, sum_run
+from minidl._ext.reals cimport (GIL_MICROSECONDS, LANES, dot_run, exp_run, float_type, ready, real, same_shape,
+                                sum_run)
 from minidl._ext.storage cimport new_like
 from minidl._ext.threads cimport team
 
@@ -19,8 +20,6 @@ cnp.import_array()
 
 cdef enum:
     TILE = 256      # neighbouring slices that are worked on together: 1 KB of a class, for the prefetcher
-
-cdef double GIL_MICROSECONDS = 5    # longer work lets other Python threads run
 
 
 cdef double softmax_microseconds(Py_ssize_t numbers, bint is_float) noexcept nogil:

@@ -103,7 +103,7 @@ def grad(
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True")
     wanted = _inputs(inputs)
     heads = _as_list(outputs)
-    results = engine.run_backward(
+    results: list[Any] = engine.run_backward(
         heads,
         _prepare(heads, grad_outputs),
         create_graph if retain_graph is None else retain_graph,

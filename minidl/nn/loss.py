@@ -70,7 +70,7 @@ class L1Loss(_Loss):
 class HuberLoss(_Loss):
     """Squared error up to ``delta``, absolute error beyond."""
 
-    def __init__(self, *, reduction: str = "mean", delta: float = 1.0) -> None:
+    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
         self.delta = delta
 

@@ -16,29 +16,29 @@ class _BatchNorm(Module):
     """Brings each channel to mean 0 and variance 1 over the batch, then scales by ``weight`` and shifts by ``bias``.
 
     The running mean and variance move towards each batch's by ``momentum`` in training (None: their average over all
-    batches so far) and take their place in ``eval`` mode.  Without ``affine`` there are no weights; without
-    ``track_running_stats`` the batch's own statistics are always used.
+    batches so far) and take their place in ``eval`` mode.  Without ``affine`` there are no weights and no
+    bias, without ``bias`` only weights; without ``track_running_stats`` the batch's own statistics are always used.
     """
 
+    weight: Parameter | None
+    bias: Parameter | None
     running_mean: Tensor | None
     running_var: Tensor | None
     num_batches_tracked: Tensor | None
     dimensions: tuple[int, ...]  # what the input may have
 
     def __init__(self, num_features: int, eps: float = 1e-05, momentum: float | None = 0.1, affine: bool = True,
-                 track_running_stats: bool = True, device: Any = None, dtype: Any = None) -> None:
+                 track_running_stats: bool = True, device: Any = None, dtype: Any = None, *,
+                 bias: bool = True) -> None:
         super().__init__()
         self.num_features = num_features
         self.eps = eps
         self.momentum = momentum
         self.affine = affine
         self.track_running_stats = track_running_stats
-        if affine:
-            self.weight = Parameter(empty(num_features, device=device, dtype=dtype))
-            self.bias = Parameter(empty(num_features, device=device, dtype=dtype))
-        else:
-            self.register_parameter("weight", None)
-            self.register_parameter("bias", None)
+        for name, wanted in (("weight", affine), ("bias", affine and bias)):
+            values = Parameter(empty(num_features, device=device, dtype=dtype)) if wanted else None
+            self.register_parameter(name, values)
         if track_running_stats:
             self.register_buffer("running_mean", zeros(num_features, device=device, dtype=dtype))
             self.register_buffer("running_var", ones(num_features, device=device, dtype=dtype))
@@ -58,8 +58,9 @@ class _BatchNorm(Module):
     def reset_parameters(self) -> None:
         """Weights 1, bias 0, and the running statistics as at first."""
         self.reset_running_stats()
-        if self.affine:
+        if self.weight is not None:
             init.ones_(self.weight)
+        if self.bias is not None:
             init.zeros_(self.bias)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -82,7 +83,7 @@ class _BatchNorm(Module):
 
     def extra_repr(self) -> str:
         return (f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}, "
-                f"track_running_stats={self.track_running_stats}")
+                f"bias={self.bias is not None}, track_running_stats={self.track_running_stats}")
 
 
 class BatchNorm1d(_BatchNorm):

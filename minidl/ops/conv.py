@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from minidl._ext.core import Op, Tensor
-
 from minidl.geometry import Conv2dGeometry
 
 

@@ -10,10 +10,10 @@ import operator
 from typing import Any
 
 import numpy as np
-from minidl._ext.core import Op, Tensor, from_raw
 
 from minidl import _random, _types
 from minidl._devices.registry import backend_of
+from minidl._ext.core import Op, Tensor, from_raw
 
 _one_hot = Op("one_hot")
 
@@ -104,8 +104,8 @@ def from_numpy(array: np.ndarray) -> Tensor:
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
     _types.from_numpy_dtype(array.dtype)
     if any(stride < 0 for stride in array.strides):
-        raise ValueError("from_numpy(): at least one stride of the array is negative, and tensors with negative strides "
-                         "are not supported; use array.copy()")
+        raise ValueError("from_numpy(): at least one stride of the array is negative, and tensors with negative "
+                         "strides are not supported; use array.copy()")
     return from_raw(array.view(np.ndarray), backend_of(None))
 
 
@@ -205,7 +205,7 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return _one_hot(tensor, num_classes)
 
 
-# ---- random: PyTorch's CPU numbers, drawn on the host whatever the device ----------------------------------------------
+# ---- random: PyTorch's CPU numbers, drawn on the host whatever the device --------------------------------------------
 
 
 def _drawn(fill: Any, shape: tuple[int, ...], kind: np.dtype, device: Any, requires_grad: bool) -> Tensor:
@@ -283,11 +283,11 @@ def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:
     axes = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Tensor) else tensors
     shape = tuple(axis._raw.size for axis in axes)
     grids = tuple(
-        axis.reshape(tuple(n if d == i else 1 for d, n in enumerate(shape))).expand(shape) for i, axis in enumerate(axes)
+        axis.reshape(tuple(n if d == i else 1 for d, n in enumerate(shape))).expand(shape)
+        for i, axis in enumerate(axes)
     )
     if indexing == "xy" and len(grids) > 1:
         order = (1, 0, *range(2, len(grids)))
-        axes = [axes[1], axes[0], *axes[2:]]
         return tuple(g.permute(order) for g in grids)
     return grids
 

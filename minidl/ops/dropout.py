@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from minidl._ext.core import Op, Tensor, from_raw
 
 from minidl import _random
+from minidl._ext.core import Op, Tensor, from_raw
 
 _dropout_apply = Op("dropout_apply", "MulBackward0",
                     backward=lambda F, node, grad: F.dropout_apply(grad, node.args[1], node.args[2]))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from minidl._ext.core import Op, Tensor, grad_enabled, inplace
 
+from minidl._ext.core import Op, Tensor, grad_enabled, inplace
 from minidl.ops.rules import normalize_dim
 from minidl.ops.shape import _slice
 
 
 def _index_put_backward(F, node, grad):
-    shape, indices, values_shape, accumulate = node.args
+    _, indices, values_shape, accumulate = node.args
     grad_input = grad_values = None
     if node.needs(0):
         grad_input = grad if accumulate else F.index_put(grad, indices, 0.0, False)
@@ -91,7 +91,8 @@ def _parse(input: Tensor, key: Any) -> tuple[tuple[Any, ...], bool]:
             taken += part.ndim if part.dtype == np.bool_ else 1
     if taken > input.ndim:
         if not input.ndim:
-            raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` to convert a 0-dim tensor to a number")
+            raise IndexError(
+                "invalid index of a 0-dim tensor. Use `tensor.item()` to convert a 0-dim tensor to a number")
         raise IndexError(f"too many indices for tensor of dimension {input.ndim}")
     if plain:
         _check_bounds(input, parts)
@@ -157,7 +158,8 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 def scatter(input: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
     """A copy of ``input`` with ``out[index[i][j]][j] = src[i][j]`` for ``dim=0``, and so on."""
-    return _scatter(input, normalize_dim(dim, input.ndim, "scatter"), _long(index, "scatter"), _source(src, index, input))
+    along = normalize_dim(dim, input.ndim, "scatter")
+    return _scatter(input, along, _long(index, "scatter"), _source(src, index, input))
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
@@ -173,7 +175,8 @@ def scatter_(input: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
 
 def scatter_add_(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     """``scatter_add`` in place."""
-    return inplace(_scatter_add, input, normalize_dim(dim, input.ndim, "scatter_add_"), _long(index, "scatter_add_"), src)
+    along = normalize_dim(dim, input.ndim, "scatter_add_")
+    return inplace(_scatter_add, input, along, _long(index, "scatter_add_"), src)
 
 
 def _source(src: Any, index: Tensor, input: Tensor) -> Tensor:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from minidl._ext.core import Op, Tensor, from_raw, register
+import numpy as np
 
+from minidl._ext.core import Op, Tensor, from_raw, register
 from minidl.ops.rules import recorded
 
 
@@ -71,7 +72,8 @@ register("l1_loss_backward", lambda grad, input, target, reduction: (input - tar
     grad, input._raw.size, reduction))
 
 
-_SMALLEST_LOG, _SMALLEST_VARIANCE = -100.0, 1e-12  # PyTorch's: they keep the loss and its gradient finite at 0 and 1
+# PyTorch's (the second in float32): they keep the loss and its gradient finite at 0 and 1
+_SMALLEST_LOG, _SMALLEST_VARIANCE = -100.0, float(np.float32(1e-12))
 
 
 def _binary_cross_entropy_forward(F, input, target):

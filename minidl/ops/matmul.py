@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from minidl._ext.core import Op, Tensor, register
-
 from minidl.ops.rules import to_shape, transposed
 
 
@@ -71,15 +70,11 @@ def _sides(x: Tensor) -> str:
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``: input (..., in), weight (out, in), bias (out,) -> (..., out).
 
-    Raises ``RuntimeError`` with the shapes and the cure when the sizes do not fit.
+    Raises ``RuntimeError`` with the shapes or dtypes where they do not fit (the device checks them), and
+    ``TypeError`` for an input that is not a tensor.
     """
-    raw, weight_raw = input._raw, weight._raw
-    if raw.shape[-1:] != weight_raw.shape[1:]:
-        raise RuntimeError(f"linear: input {tuple(raw.shape)}, expected (..., {weight.shape[1]}) for weight "
-                           f"{tuple(weight_raw.shape)}")
-    if raw.dtype != weight_raw.dtype:
-        raise RuntimeError(f"linear: input has dtype {input.dtype}, weight has dtype {weight.dtype}; convert one with "
-                           ".to(...)")
+    if not isinstance(input, Tensor):
+        raise TypeError(f"linear(): argument 'input' must be Tensor, not {type(input).__name__}")
     return _linear(input, weight, bias)
 
 
@@ -93,8 +88,8 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """Products of two stacks of matrices: (b, n, m) @ (b, m, p) -> (b, n, p)."""
     if input.ndim != 3 or mat2.ndim != 3 or input.shape[0] != mat2.shape[0]:
-        raise RuntimeError(f"bmm: batch1 {tuple(input.shape)} and batch2 {tuple(mat2.shape)} must be 3D tensors with the "
-                           "same first size")
+        raise RuntimeError(f"bmm: batch1 {tuple(input.shape)} and batch2 {tuple(mat2.shape)} must be 3D tensors with "
+                           "the same first size")
     return matmul(input, mat2)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from minidl._ext.core import Op, Tensor, register
-
 from minidl.ops.rules import recorded
 
 
@@ -41,7 +40,8 @@ def batch_norm(input: Tensor, weight: Tensor | None, bias: Tensor | None, runnin
                running_var: Tensor | None, training: bool, momentum: float, eps: float) -> Tensor:
     """``(x - mean) / sqrt(var + eps) * weight + bias`` per channel; updates the running statistics in training."""
     output = _batch_norm(input, weight, bias, running_mean, running_var, training, momentum, eps)
-    if training and running_mean is not None:
-        running_mean._bump_version()
-        running_var._bump_version()
+    if training:
+        for statistic in (running_mean, running_var):
+            if statistic is not None:
+                statistic._bump_version()
     return output

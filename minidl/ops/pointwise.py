@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from minidl._ext.core import Op, Tensor, register
-
 from minidl.ops.rules import to_shape
 
 # ---- one argument -------------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def _pow_backward(F, node, grad, input, exponent, output):
     return grad_input, grad_exponent
 
 
-def _pick_backward(greater: bool):
+def _pick_backward(greater: bool) -> Callable[..., Any]:
     """maximum and minimum: the gradient goes to the winner, half to each at a tie (as PyTorch)."""
 
     def share(F, grad, mine, theirs):

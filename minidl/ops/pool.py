@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from minidl._ext.core import Op, Tensor
-
 from minidl.geometry import Pool2dGeometry
 
 

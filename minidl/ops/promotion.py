@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from minidl._ext.core import Tensor
 
 from minidl import _types
+from minidl._ext.core import Tensor
 
 _ARITHMETIC, _FLOAT, _COMPARE, _SUBTRACT, _COUNT, _BITS = 1, 2, 3, 4, 5, 6
 

@@ -9,7 +9,6 @@ import math
 from typing import Any, NamedTuple
 
 from minidl._ext.core import Op, Tensor
-
 from minidl._types import dtype as _dtype
 from minidl._types import get_default_dtype
 from minidl.ops.rules import count, normalize_dim, normalize_dims, with_dims
@@ -30,7 +29,8 @@ def _extreme_backward(F, node, grad, input, output):
     """amax and amin: equal winners share the gradient."""
     shape, dims, keepdim = node.args
     winners = F.eq(input, with_dims(F, output, shape, dims, keepdim))
-    share = F.div(with_dims(F, grad, shape, dims, keepdim), F.sum(F.where(winners, F.ones_like(input), 0.0), dims, True))
+    count_of_winners = F.sum(F.where(winners, F.ones_like(input), 0.0), dims, True)
+    share = F.div(with_dims(F, grad, shape, dims, keepdim), count_of_winners)
     return F.where(winners, share, 0.0)
 
 

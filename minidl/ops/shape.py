@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from minidl._ext.core import Op, Tensor, register
-
 from minidl._types import as_dtype
 from minidl.ops.rules import normalize_dim, normalize_dims
 
@@ -33,7 +32,8 @@ def _cat_backward(F, node, grad):
 
 def _repeat_backward(F, node, grad):
     shape, repeats = node.args
-    split, summed = [], []
+    split: list[int] = []
+    summed: list[int] = []
     padded = (1,) * (len(repeats) - len(shape)) + shape
     for times, size in zip(repeats, padded, strict=True):
         summed.append(len(split))
@@ -270,8 +270,8 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
     else:
         sections = list(split_size_or_sections)
         if sum(sections) != total:
-            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {total} (input tensor's size at "
-                               f"dimension {dim}), but got split_sizes={sections}")
+            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {total} (input tensor's size "
+                               f"at dimension {dim}), but got split_sizes={sections}")
     parts, start = [], 0
     for size in sections:
         parts.append(narrow(input, at, start, size))
@@ -318,8 +318,8 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         raise RuntimeError("stack expects a non-empty TensorList")
     for i, tensor in enumerate(tensors):
         if tensor.shape != tensors[0].shape:
-            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(tensors[0].shape)} at entry 0 "
-                               f"and {list(tensor.shape)} at entry {i}")
+            raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(tensors[0].shape)} at entry "
+                               f"0 and {list(tensor.shape)} at entry {i}")
     at = normalize_dim(dim, tensors[0].ndim + 1, "stack")
     return _join(_stack, [unsqueeze(tensor, at) for tensor in tensors], at)
 

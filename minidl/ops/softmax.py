@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from minidl._ext.core import Op, Tensor, register
-
 from minidl.ops.rules import normalize_dim
 
 _softmax = Op(

@@ -43,9 +43,10 @@ class Adam(Optimizer):
             state["step"] = step = state.get("step", 0) + 1
             steps.append(step)
         beta1, beta2 = group["betas"]
-        backend.adam_step([p._raw for p in parameters], [p.grad._raw for p in parameters], exp_avgs, exp_avg_sqs,
-                          largest, steps, group["lr"], beta1, beta2, group["eps"], group["weight_decay"],
-                          group["amsgrad"], group["maximize"], group["decoupled_weight_decay"])
+        grads = [p.grad._raw for p in parameters]  # type: ignore[union-attr]  # step() leaves out those without
+        backend.adam_step([p._raw for p in parameters], grads, exp_avgs, exp_avg_sqs, largest, steps, group["lr"],
+                          beta1, beta2, group["eps"], group["weight_decay"], group["amsgrad"], group["maximize"],
+                          group["decoupled_weight_decay"])
 
     def _loaded(self, param: Tensor, name: str, value: Any) -> Any:
         # PyTorch keeps the number of steps as a float32 tensor.

@@ -37,6 +37,6 @@ class SGD(Optimizer):
             buffers, first = self._kept(backend, parameters, "momentum_buffer", zeroed=False)
         else:
             buffers, first = [None] * len(parameters), [False] * len(parameters)
-        backend.sgd_step([p._raw for p in parameters], [p.grad._raw for p in parameters], buffers, first,
-                         group["lr"], momentum, group["dampening"], group["weight_decay"], group["nesterov"],
-                         group["maximize"])
+        grads = [p.grad._raw for p in parameters]  # type: ignore[union-attr]  # step() leaves out those without
+        backend.sgd_step([p._raw for p in parameters], grads, buffers, first, group["lr"], momentum,
+                         group["dampening"], group["weight_decay"], group["nesterov"], group["maximize"])

@@ -5,6 +5,8 @@ meaning is PyTorch's: ints, slices and ``None`` take their view first, and the a
 counts an int among the arrays, which moves dimensions in ``x[0, :, [1, 2]]``.)
 """
 
+from typing import Any
+
 import numpy as np
 
 
@@ -24,7 +26,8 @@ def split(x, indices):
             consumed += 1
     if consumed > x.ndim:
         raise IndexError(f"index: too many indices: {consumed} for a tensor of {x.ndim} dimensions {x.shape}")
-    basic, key = [], []
+    basic: list[Any] = []
+    key: list[Any] = []
     dim = 0
     for entry in indices:
         if entry is Ellipsis:

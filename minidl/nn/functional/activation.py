@@ -13,8 +13,8 @@ from minidl.ops import softmax as _softmax
 
 
 def _maybe_inplace(input: Tensor, inplace: bool, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """The result, written into the input's memory if asked for."""
-    return input.copy_(function(input)) if inplace else function(input)
+    """The result, written into the input's memory if asked for; the derivative then reads a copy of the input."""
+    return input.copy_(function(input.clone())) if inplace else function(input)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:

@@ -73,7 +73,7 @@ def l1_loss(input: Tensor, target: Tensor, *, reduction: str = "mean") -> Tensor
     return loss.l1_loss(*_alike("l1_loss", input, target), reduction)
 
 
-def huber_loss(input: Tensor, target: Tensor, *, reduction: str = "mean", delta: float = 1.0) -> Tensor:
+def huber_loss(input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0) -> Tensor:
     """Half the squared error up to ``delta``, ``delta * (|error| - delta / 2)`` beyond (Huber 1964)."""
     if delta <= 0:
         raise ValueError("huber_loss does not support non-positive values for delta.")

@@ -1,0 +1,6 @@
+"""Adaptive average pooling and its gradient (``adaptive_pooling.pyx``)."""
+
+import numpy as np
+
+def adaptive_avg_pool2d_forward(input: np.ndarray, OH: int, OW: int) -> np.ndarray: ...
+def adaptive_avg_pool2d_backward(grad_output: np.ndarray, H: int, W: int) -> np.ndarray: ...

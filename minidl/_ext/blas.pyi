@@ -1,0 +1,1 @@
+"""The one door to BLAS (``blas.pyx``): all of it is for other extensions."""

@@ -1,0 +1,29 @@
+"""2-d convolution and its gradients (``conv2d.pyx``)."""
+
+import enum
+
+import numpy as np
+
+from minidl.geometry import Conv2dGeometry
+
+class Kernel(enum.IntEnum):
+    AUTO = 0
+    IM2COL = 1
+    POINTWISE = 2
+    DEPTHWISE = 3
+
+def kernel_of(geometry: Conv2dGeometry) -> Kernel: ...
+def conv2d_forward(
+    input: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None,
+    geometry: Conv2dGeometry,
+    kernel: Kernel = Kernel.AUTO,
+) -> np.ndarray: ...
+def conv2d_backward_input(
+    grad_output: np.ndarray, weight: np.ndarray, geometry: Conv2dGeometry, kernel: Kernel = Kernel.AUTO
+) -> np.ndarray: ...
+def conv2d_backward_weight(
+    grad_output: np.ndarray, input: np.ndarray, geometry: Conv2dGeometry, kernel: Kernel = Kernel.AUTO
+) -> np.ndarray: ...
+def conv2d_backward_bias(grad_output: np.ndarray) -> np.ndarray: ...

@@ -1,0 +1,6 @@
+"""The thread policy of all kernels (``threads.pyx``)."""
+
+SERIAL_BELOW_US: float
+
+def get_num_threads() -> int: ...
+def set_num_threads(threads: int) -> None: ...
