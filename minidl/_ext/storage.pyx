@@ -11,17 +11,12 @@ are made under the GIL, which is the lock.
 
 cimport cython
 cimport numpy as cnp
-from cpython.ref cimport Py_INCREF, PyTypeObject
 from libc.stdlib cimport free
 from posix.stdlib cimport posix_memalign
 
-cnp.import_array()
+from minidl._ext.array_over cimport array_over
 
-cdef extern from "numpy/arrayobject.h":
-    object PyArray_NewFromDescr(PyTypeObject* subtype, cnp.dtype descr, int nd, const cnp.npy_intp* dims,
-                                const cnp.npy_intp* strides, void* data, int flags, object obj)
-    int PyArray_SetBaseObject(cnp.ndarray arr, object obj) except -1
-    PyTypeObject PyArray_Type
+cnp.import_array()
 
 cdef extern from "sys/mman.h" nogil:
     int madvise(void* address, size_t length, int advice)
@@ -119,12 +114,7 @@ cdef cnp.ndarray new_array(int ndim, cnp.npy_intp* shape, int typenum):
     storage.data = _take(index)
     storage.bin = index
     storage.nbytes = nbytes
-    Py_INCREF(descr)
-    cdef cnp.ndarray array = PyArray_NewFromDescr(&PyArray_Type, descr, ndim, shape, NULL, storage.data,
-                                                  cnp.NPY_ARRAY_CARRAY, None)
-    Py_INCREF(storage)
-    PyArray_SetBaseObject(array, storage)
-    return array
+    return array_over(storage, storage.data, descr, ndim, shape, NULL, cnp.NPY_ARRAY_CARRAY)
 
 
 cdef cnp.ndarray new_like(cnp.ndarray other):
