@@ -82,10 +82,10 @@ def measure(options: argparse.Namespace, train: Any, test: Any) -> dict[str, Any
     torch.set_num_threads(options.threads)
     minidl.set_num_threads(options.threads)
     settings = {"batch_size": options.batch_size, "lr": options.lr, "seed": options.seed}
-    found: dict[str, Any] = {"title": f"minidl {minidl.__version__} and PyTorch {torch.__version__}, LeNet-5 on "
-                             f"{options.data}, batch {options.batch_size}, seed {options.seed}, "
-                             f"{options.threads} threads", "nudge": comparison.NUDGE}
-    print(found["title"])
+    title = (f"minidl {minidl.__version__} and PyTorch {torch.__version__}: LeNet-5 on {options.data}, "
+             f"batch {options.batch_size}, seed {options.seed}, threads: {options.threads}")
+    print(title)
+    found: dict[str, Any] = {"title": title, "nudge": comparison.NUDGE}
     found["layers"] = comparison.layers_at_step_0(train, **settings)
     print_layers(found["layers"])
     for double in (False, True):
@@ -96,11 +96,10 @@ def measure(options: argparse.Namespace, train: Any, test: Any) -> dict[str, Any
         found["epochs"] = options.epochs
         found["accuracy"] = comparison.accuracies(train, test, options.epochs, **settings)
         theirs, ours = found["accuracy"]
-        print(f"\ntest accuracy after {options.epochs} epochs: PyTorch {100 * theirs:.2f} %, minidl {100 * ours:.2f} %")
+        print(f"\ntest accuracy (epochs: {options.epochs}): PyTorch {100 * theirs:.2f} %, minidl {100 * ours:.2f} %")
     if options.rounds > 0:
-        found["seconds"], found["memory"] = comparison.step_seconds_and_memory(options.rounds, options.threads)
-        found["import"] = comparison.import_times(min(options.rounds, 5))
-        print_costs(found)
+        found["costs"] = comparison.costs(options.rounds, options.threads)
+        print_costs(found["costs"])
     return found
 
 
@@ -125,12 +124,10 @@ def print_curves(name: str, curves: dict[str, np.ndarray], nudge: float) -> None
     print(f"  max{abs(theirs - ours).max():49.1e}{abs(theirs - nudged).max():15.1e}")
 
 
-def print_costs(found: dict[str, Any]) -> None:
-    rows = [(f"step at batch {size} (ms)", [1e3 * value for value in pair]) for size, pair in found["seconds"].items()]
-    rows += [("peak memory (MB)", found["memory"]), ("import (ms)", [1e3 * value for value in found["import"]])]
+def print_costs(costs: list[tuple[str, str, list[float]]]) -> None:
     print(f"\n{'':22}{'PyTorch':>12}{'minidl':>12}{'ratio':>9}")
-    for name, (theirs, ours) in rows:
-        print(f"{name:22}{theirs:12.3f}{ours:12.3f}{theirs / ours:8.1f}x")
+    for name, unit, (theirs, ours) in costs:
+        print(f"{f'{name} ({unit})':22}{theirs:12.3f}{ours:12.3f}{theirs / ours:8.1f}x")
 
 
 if __name__ == "__main__":

@@ -138,25 +138,23 @@ def accuracies(train: Arrays, test: Arrays, epochs: int, batch_size: int, **sett
     return values
 
 
-def step_seconds_and_memory(rounds: int, threads: int) -> tuple[dict[int, list[float]], list[float]]:
-    """The median seconds of a step in both, by batch size, and the peak memory of both in MB.
+def costs(rounds: int, threads: int) -> list[tuple[str, str, list[float]]]:
+    """What both cost: the name of a cost, its unit, and the pair.
 
-    Each framework has a process; they take turns, so that a busy moment of the machine strikes both.
+    Each framework has a process to take its steps in; they take turns, so that a busy moment of the machine strikes
+    both. A step's seconds are the median of all rounds, the import's of up to five.
     """
+    found = []
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(framework.__name__, threads)) for framework in FRAMEWORKS]
-        seconds = {}
         for batch_size in BATCH_SIZES:
             samples: list[list[float]] = [[], []]
             for number in range(rounds + 1):
                 for worker, values in zip(workers, samples, strict=True):
-                    taken, _ = worker.steps(batch_size, STEPS_AT_ONCE)
-                    values.extend(taken if number else [])  # the first round warms up
-            seconds[batch_size] = [median(values) for values in samples]
-        return seconds, [worker.steps(1, 0)[1] for worker in workers]
-
-
-def import_times(rounds: int) -> list[float]:
-    """The median seconds of the import of both, each in fresh processes that take turns."""
-    samples = [[import_seconds(framework.__name__) for framework in FRAMEWORKS] for _ in range(rounds)]
-    return [median(values) for values in zip(*samples, strict=True)]
+                    seconds, _ = worker.steps(batch_size, STEPS_AT_ONCE)
+                    values.extend(seconds if number else [])  # the first round warms up
+            found.append((f"step, batch {batch_size}", "ms", [1e3 * median(values) for values in samples]))
+        found.append(("peak memory", "MB", [worker.steps(1, 0)[1] for worker in workers]))
+    imports = [[1e3 * import_seconds(framework.__name__) for framework in FRAMEWORKS] for _ in range(min(rounds, 5))]
+    found.append(("import", "ms", [median(values) for values in zip(*imports, strict=True)]))
+    return found

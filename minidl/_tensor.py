@@ -67,6 +67,13 @@ def _dlpack_device(self: Tensor) -> tuple[int, int]:
     return self._raw.__dlpack_device__()
 
 
+def _init(*args: Any) -> Tensor:
+    """The old constructor: sizes, or data in the default dtype."""
+    if len(args) == 1 and not isinstance(args[0], (int, np.integer, _types.Size)):
+        return creation.tensor(args[0], dtype=_types.get_default_dtype())
+    return creation.empty(*args) if args else creation.empty(0)
+
+
 def _bool(self: Tensor) -> bool:
     if self._raw.size != 1:
         raise RuntimeError(
@@ -255,9 +262,10 @@ def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None) -> 
 
 # ---- in place --------------------------------------------------------------------------------------------------------
 
-_fill = core.Op("filled", backward=lambda F, node, grad: F.zeros_like(grad),
+_fill = core.Op("filled", "FillBackward2", backward=lambda F, node, grad: F.zeros_like(grad),
                 forward=lambda F, x, value: F.full(x.shape, value, x.dtype))
-_assign = core.Op("assigned", backward=lambda F, node, grad: (
+_zero = core.Op("filled", "ZeroBackward0", backward=_fill.backward, forward=_fill.forward)
+_assign = core.Op("assigned", "CopyBackwards", backward=lambda F, node, grad: (
     F.zeros_like(grad) if node.needs(0) else None,
     None if not node.needs(1) else grad if grad.shape == node.args[1] else F.sum_to(grad, node.args[1])),
     forward=lambda F, x, source: F.copy(F.expand(source, x.shape)))
@@ -282,7 +290,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
 
 def zero_(self: Tensor) -> Tensor:
     """Write zeros everywhere."""
-    return inplace(_fill, self, 0)
+    return inplace(_zero, self, 0)
 
 
 def requires_no_history(fill: Any, name: str) -> Any:
@@ -443,7 +451,7 @@ def _methods() -> dict[str, Any]:
         "__getitem__": indexing.getitem, "__setitem__": indexing.setitem, "__len__": _len, "__iter__": _iter,
         "__contains__": _contains, "__bool__": _bool, "__int__": lambda self: int(item(self)),
         "__float__": lambda self: float(item(self)), "__index__": _index, "__repr__": _repr, "__format__": _format,
-        "__array__": _array, "__reduce_ex__": _reduce_ex, "__deepcopy__": _deepcopy,
+        "__array__": _array, "__init__": _init, "__reduce_ex__": _reduce_ex, "__deepcopy__": _deepcopy,
     }
     return table
 

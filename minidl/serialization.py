@@ -15,7 +15,6 @@ Nothing in a file is ever executed: there is no pickle.
 
 from __future__ import annotations
 
-import json
 import os
 import zlib
 from contextlib import suppress
@@ -46,6 +45,8 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     Raises ``TypeError`` for anything else in ``obj``, with the place where it is, and ``ValueError`` for an object that
     contains itself.
     """
+    import json
+
     from safetensors.numpy import save as to_bytes
 
     target = os.path.realpath(path)
@@ -56,13 +57,16 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     _write_whole(target, to_bytes(arrays, metadata={"format": "pt", "minidl": content}))
 
 
-def load(path: str | os.PathLike[str], map_location: Any = None) -> Any:
+def load(path: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:
     """What ``save`` wrote to the file ``path``, its tensors on the device ``map_location`` (default: the CPU).
 
-    A safetensors file of another program gives a dict of its tensors.
+    A safetensors file of another program gives a dict of its tensors.  ``weights_only`` guards against pickle in
+    PyTorch; here there is none, and it has no effect.
 
     Raises ``RuntimeError``, with the name of the file, when it is truncated, damaged or something else.
     """
+    import json
+
     from safetensors import SafetensorError, safe_open
 
     path = os.fspath(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import numpy as np
 import pytest
 
 import minidl
@@ -47,6 +48,15 @@ MESSAGES = {
     "linear dtype": (
         lambda: nn.Linear(4, 2)(minidl.ones(1, 4).double()), RuntimeError,
         "Linear: linear: input has dtype minidl.float64, weight has dtype minidl.float32; convert one with .to(...)"),
+    "linear of an array": (
+        lambda: nn.Sequential(nn.Linear(4, 2))(np.ones((1, 4), np.float32)), TypeError,
+        "linear(): argument 'input' must be Tensor, not ndarray"),
+    "linear bias dtype": (
+        lambda: F.linear(minidl.ones(1, 4), minidl.ones(2, 4), minidl.ones(2).double()), RuntimeError,
+        "linear: input has dtype minidl.float32, bias has dtype minidl.float64; convert one with .to(...)"),
+    "linear bias size": (
+        lambda: F.linear(minidl.ones(1, 4), minidl.ones(2, 4), minidl.ones(3)), RuntimeError,
+        "linear: bias (3,), expected (2,) for weight (2, 4)"),
     "deep linear": (
         lambda: Deep()(minidl.ones(1, 3, 5, 5)), RuntimeError,
         "Deep.parts.0.fc (Linear): input (1, 36), expected (..., 16); set in_features=36"),
@@ -60,9 +70,8 @@ MESSAGES = {
         "[3, 8]"),
     "conv too small": (
         lambda: Deep()(minidl.ones(1, 3, 2, 9)), RuntimeError,
-        "Deep.features.0 (Conv2d): conv2d: input (1, 3, 2, 9) is "
-        "2 + 0 (padding) = 2 high, too small for a kernel of 3; "
-        "use a larger input, more padding or a smaller kernel"),
+        "Deep.features.0 (Conv2d): conv2d: input (1, 3, 2, 9) is 2 + 0 (padding) = 2 high, too small for a kernel of "
+        "3; use a larger input, more padding or a smaller kernel"),
     "pool too small": (
         lambda: linear_after(nn.MaxPool2d(4))(minidl.ones(1, 3, 8, 2)), RuntimeError,
         "Sequential.0 (MaxPool2d): max_pool2d: input (1, 3, 8, 2) is 2 + 2 * 0 (padding) = 2 wide, too small for a "

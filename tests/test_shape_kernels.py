@@ -279,7 +279,7 @@ def test_shape_errors_name_the_shapes(F, wrong):
 
 
 def test_signatures_are_those_of_the_reference():
-    for name in dir(Reference):
+    for name, _ in inspect.getmembers(Reference, inspect.isroutine):
         if not name.startswith("_"):
             theirs, ours = (list(inspect.signature(getattr(F, name)).parameters) for F in DEVICES)
             assert ours == theirs, name

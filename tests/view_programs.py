@@ -207,8 +207,7 @@ def _draw_new(rng: np.random.Generator, i: int, tensors: list[Any]) -> Step:
     text, make = options[int(rng.integers(len(options)))]
 
     def row_major(lib: Any, ts: list[Any]) -> Any:
-        result = make(lib, ts)
-        return result if result is None else result.contiguous()
+        return make(lib, [t.contiguous() for t in ts])
 
     return text, row_major
 

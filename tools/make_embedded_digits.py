@@ -67,9 +67,10 @@ def main() -> None:
     train, test = MNIST(arguments.source), MNIST(arguments.source, train=False)
     arrays = []
     for digits, others, total in ((test, train, TEST), (train, test, TRAIN)):
-        chosen = stratified_subset(digits.targets, total, SEED)
-        check_disjoint(digits.data[chosen], others.data)
-        arrays += [digits.data[chosen], digits.targets[chosen].astype(np.uint8)]
+        images, labels = digits.data.numpy(), digits.targets.numpy()
+        chosen = stratified_subset(labels, total, SEED)
+        check_disjoint(images[chosen], others.data.numpy())
+        arrays += [images[chosen], labels[chosen].astype(np.uint8)]
 
     # The SHA-256 of the whole file is the check, so the streams carry none of their own.
     packed = b"".join(

@@ -122,6 +122,9 @@ def conv2d_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geom
     weight = contiguous(weight)
     if bias is not None:
         both_float32(input, bias)
+        if cnp.PyArray_SIZE(bias) != g.OC:
+            raise RuntimeError(f"conv2d: expected bias to be 1-dimensional with {g.OC} elements, one per output "
+                               f"channel, but got bias of size {[bias.shape[d] for d in range(bias.ndim)]}")
         bias = contiguous(bias)
         add = cnp.PyArray_DATA(bias)
     cdef cnp.ndarray output = new_planes(g.N, g.OC, g.OH, g.OW, cnp.PyArray_TYPE(input))

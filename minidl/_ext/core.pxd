@@ -3,12 +3,12 @@ from minidl._ext.storage cimport Storage
 
 cdef class Op:
     cdef readonly str name
-    cdef readonly str grad_name
+    cdef readonly object grad_name
     cdef readonly object forward
     cdef readonly object backward
     cdef readonly int outputs
     cdef readonly bint view
-    cdef readonly bint saves_output
+    cdef unsigned long output_mask      # save the first output if one of these arguments needs a gradient
     cdef readonly int promotion
     cdef unsigned long save_masks[8]
     cdef object bound_backend
@@ -55,11 +55,13 @@ cdef class Tensor:
     cdef View view_of
     cdef unsigned long view_version
     cdef object size
-    cdef dict hooks
+    cdef object hooks                   # Hooks: handle -> function
     cdef object post_accumulate_hooks
     cdef object __weakref__
     cdef dict __dict__
     cdef int refresh_view(self) except -1
+    cdef int rebase(self, tuple steps, Node inner) except -1
+    cdef int move_to(self, Node node) except -1
     cdef bint needs_grad(self) except -1
 
 

@@ -54,10 +54,10 @@ class Op:
     def __init__(
         self,
         name: str,
-        grad_name: str | None = None,
+        grad_name: str | Callable[[Node], str] | None = None,
         backward: _Rule | None = None,
         saves: Mapping[int, tuple[int, ...]] | None = None,
-        saves_output: bool = False,
+        saves_output: bool | tuple[int, ...] = False,
         outputs: int = 1,
         view: bool = False,
         promotion: str | None = None,
@@ -68,7 +68,7 @@ class Op:
     @property
     def name(self) -> str: ...
     @property
-    def grad_name(self) -> str: ...
+    def grad_name(self) -> str | Callable[[Node], str]: ...
     @property
     def forward(self) -> _Rule | None: ...
     @property

@@ -167,15 +167,15 @@ cdef class Op:
     """A differentiable op: a device function, what to keep for its derivative, and the derivative.
 
     name          the device function, and the name in the graph namespace
-    grad_name     what ``grad_fn`` prints, PyTorch's name
+    grad_name     what ``grad_fn`` prints, PyTorch's name; a function of the node where PyTorch has several
     backward      the rule ``backward(F, node, *grad_outputs, *saved)``; it returns one gradient per argument
                   (None for those without; trailing ones may be left out).  None: not differentiable
     saves         {i: (j, ...)}: argument i is kept if any argument j needs a gradient
-    saves_output  keep the first output
+    saves_output  keep the first output: True, or (j, ...): if any argument j needs a gradient
     outputs       number of results that the user sees; further results of the device function are kept
     view          the result looks at the memory of the first argument
-    promotion     "arithmetic", "float" (integers become the default float) or "compare": how the dtypes of the
-                  arguments are brought together first
+    promotion     how the dtypes of the arguments are brought together first: "arithmetic", "float" (integers become
+                  the default float), "compare"; "subtract" and "count" refuse bool, "bits" refuses fractions
     forward       ``forward(F, *raw_arguments)`` where the op is more than one device function
     """
 
@@ -184,11 +184,15 @@ cdef class Op:
         self.name = name
         self.grad_name = grad_name or "".join(part.capitalize() for part in name.split("_")) + "Backward0"
         self.backward = backward
-        self.saves_output = saves_output
+        if saves_output is True:
+            self.output_mask = ~0ul
+        else:
+            for other in saves_output or ():
+                self.output_mask |= 1ul << <int>other
         self.outputs = outputs
         self.view = view
         self.forward = forward
-        self.promotion = (None, "arithmetic", "float", "compare").index(promotion)
+        self.promotion = (None, "arithmetic", "float", "compare", "subtract", "count", "bits").index(promotion)
         for position, wanted_by in (saves or {}).items():
             for other in wanted_by:
                 self.save_masks[position] |= 1ul << <int>other
@@ -256,8 +260,8 @@ cdef class Op:
             tensor = self.wrap_output(result, backend, first, args)
             if needs and is_floating(tensor.raw):
                 node = self.record(args, raws)
-                if self.saves_output:
-                    save_output(node, tensor.raw, tensor.storage, 0)
+                if self.output_mask:
+                    save_output(node, tensor.raw, tensor.storage)
                 tensor.node = node
             return tensor
         outputs = [self.wrap_output(raw, backend, first, args) for raw in (<tuple>result)[:self.outputs]]
@@ -268,8 +272,8 @@ cdef class Op:
                 if is_floating(tensor.raw):
                     tensor.node = node
                     tensor.output_nr = i
-            if self.saves_output:
-                save_output(node, (<Tensor>outputs[0]).raw, (<Tensor>outputs[0]).storage, 0)
+            if self.output_mask:
+                save_output(node, (<Tensor>outputs[0]).raw, (<Tensor>outputs[0]).storage)
             for i in range(self.outputs, len(<tuple>result)):
                 node.saved.append((<tuple>result)[i])
                 node.saved_storages.append(None)
@@ -373,11 +377,20 @@ cdef class Op:
         return True
 
 
-cdef int save_output(Node node, object raw, Storage storage, int number) except -1:
+cdef int save_output(Node node, object raw, Storage storage) except -1:
+    """Keep the first output, or None in its place where no wanted gradient reads it."""
+    cdef Py_ssize_t i
+    cdef unsigned long needed = 0
+    if node.op.output_mask != ~0ul:
+        for i in range(min(len(node.edges), 64)):
+            if node.edges[i] is not None:
+                needed |= 1ul << <int>i
+        if not node.op.output_mask & needed:
+            raw = storage = None
     node.saved.append(raw)
     node.saved_storages.append(storage)
-    node.saved_versions.append(storage.version)
-    node.saved_edges.append(-1 - number)
+    node.saved_versions.append(0 if storage is None else storage.version)
+    node.saved_edges.append(None if storage is None else -1)
     return 0
 
 
@@ -401,7 +414,7 @@ cdef tuple promoted(Op op, tuple args):
             has_float_scalar = True
         elif argument is not None and not plain(argument):
             return PROMOTE(op.promotion, args)
-    if common == cnp.NPY_FLOAT or common == cnp.NPY_DOUBLE:
+    if (common == cnp.NPY_FLOAT or common == cnp.NPY_DOUBLE) and op.promotion != 6:
         return args
     if op.promotion == 2 or has_float_scalar or common != cnp.NPY_LONG:
         return PROMOTE(op.promotion, args)
@@ -413,7 +426,7 @@ def register(name, function):
     REGISTRY[name] = function
 
 
-def inplace(Op op, Tensor self, *args):
+def inplace(Op op not None, Tensor self not None, *args):
     """Run ``op`` and write its result into the memory of ``self``, which becomes its output on the tape."""
     cdef bint recording = minidl_grad_enabled
     cdef Tensor base = self.view_of.base if self.view_of is not None else None
@@ -433,6 +446,8 @@ def inplace(Op op, Tensor self, *args):
     cdef tuple full = (self,) + args
     if op.promotion:
         full = promoted(op, full)
+        if full[0] is not self:
+            return assign_cast(op, self, full)
     require_writable(op, self)
     cdef list raws = []
     for argument in full:
@@ -452,12 +467,13 @@ def inplace(Op op, Tensor self, *args):
     if type(result) is tuple:
         extras = result[1:]
         result = result[0]
-    if result.shape != self.raw.shape:
-        raise RuntimeError(f"output with shape {list(self.raw.shape)} doesn't match the broadcast shape "
-                           f"{list(result.shape)}")
+    require_shape(self, result.shape)
     if result.dtype != self.raw.dtype:
         CHECK_CAST(result.dtype, self.raw.dtype)
-    needs = needs and op.backward is not None and is_floating(self.raw)
+    needs = needs and is_floating(self.raw)
+    if needs and op.backward is None:
+        raise RuntimeError(f"{op.name}_: has no derivative, and this tensor or an argument requires grad; change "
+                           "detached tensors, or do it inside no_grad")
     if needs:
         if base is not None and not self.view_of.recorded:
             raise RuntimeError(
@@ -468,20 +484,33 @@ def inplace(Op op, Tensor self, *args):
     self.backend.copy_(self.raw, result)
     self.storage.version += 1
     if needs:
-        if op.saves_output:
-            save_output(node, self.raw, self.storage, 0)
+        if op.output_mask:
+            save_output(node, self.raw, self.storage)
         for extra in extras:
             node.saved.append(extra)
             node.saved_storages.append(None)
             node.saved_versions.append(0)
             node.saved_edges.append(None)
         if base is None:
-            self.node = node
-            self.output_nr = 0
+            self.move_to(node)
         else:
             base.rebase(self.view_of.steps, node)
             self.refresh_view()
     return self
+
+
+cdef int require_shape(Tensor self, shape) except -1:
+    if shape != self.raw.shape:
+        raise RuntimeError(f"output with shape {list(self.raw.shape)} doesn't match the broadcast shape {list(shape)}")
+    return 0
+
+
+cdef object assign_cast(Op op, Tensor self, tuple args):
+    """``op`` computes in another dtype than that of ``self``: its result is cast on its way into this memory."""
+    cdef Tensor result = op.call(args)
+    require_shape(self, result.raw.shape)
+    CHECK_CAST(result.raw.dtype, self.raw.dtype)
+    return inplace(REGISTRY["assigned"], self, REGISTRY["cast"](result, self.dtype))
 
 
 cdef int require_writable(Op op, Tensor self) except -1:
@@ -490,8 +519,10 @@ cdef int require_writable(Op op, Tensor self) except -1:
     if cnp.PyArray_CheckExact(raw) and not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>raw):
         raise RuntimeError(f"{op.name}_: the memory under this tensor is read-only (it came from a read-only array); "
                            "use .clone() first")
+    if 0 in raw.shape:
+        return 0
     for size, stride in zip(raw.shape, raw.strides):
-        if size > 1 and not stride:
+        if size > 1 and not stride and raw.size:
             raise RuntimeError(
                 "unsupported operation: more than one element of the written-to tensor refers to a single memory "
                 "location. Please clone() the tensor before performing the operation.")
@@ -525,7 +556,7 @@ cdef class Node:
     def name(self):
         """PyTorch's name of this step, such as ``AddBackward0``."""
         if self.op is not None:
-            return self.op.grad_name
+            return self.op.grad_name(self) if callable(self.op.grad_name) else self.op.grad_name
         return type(self.function).__name__
 
     def __repr__(self):
@@ -621,7 +652,7 @@ cdef class Node:
         return self.output_meta
 
 
-def function_node(function, tuple inputs, list output_meta):
+def function_node(function not None, tuple inputs not None, list output_meta not None):
     """A Node whose derivative is a user's ``autograd.Function``; ``function`` is its context."""
     global _sequence
     cdef Node node = Node.__new__(Node)
@@ -652,7 +683,7 @@ def function_node(function, tuple inputs, list output_meta):
     return node
 
 
-def attach_output(Tensor tensor, Node node, int number):
+def attach_output(Tensor tensor not None, Node node not None, int number):
     """Make ``tensor`` output ``number`` of ``node``."""
     tensor.node = node
     tensor.output_nr = number
@@ -672,11 +703,16 @@ class AccumulateGrad:
         return f"<AccumulateGrad object at {hex(id(self.variable))}>"
 
 
+class Hooks(dict):
+    """Handle -> hook, in the order of registration: a dict that its handles can refer to weakly."""
+
+
 class RemovableHandle:
     """What registering a hook returns: ``remove()`` takes the hook away again; also a context manager."""
 
     def __init__(self, hooks):
-        self._hooks = weakref.ref(hooks) if not isinstance(hooks, dict) else (lambda: hooks)
+        # weakly, as the dict holds the handle: or every hook would be garbage that only gc can find
+        self._hooks = weakref.ref(hooks) if type(hooks) is not dict else (lambda: hooks)
 
     def remove(self):
         """Take the hook away; once more does nothing."""
@@ -715,6 +751,14 @@ cdef class Tensor:
 
     __array_priority__ = 1000.0
 
+    def __init__(self, *args):
+        """``Tensor(2, 3)``: memory of that shape as it was found.  ``Tensor([1, 2])``: these numbers.  Default dtype."""
+        cdef Tensor source = dunder("__init__", args)
+        self.raw = source.raw
+        self.storage = source.storage
+        self.backend = source.backend
+        self.inference = source.inference
+
     cdef bint needs_grad(self) except -1:
         if self.view_of is not None and self.view_version != self.storage.version:
             self.refresh_view()
@@ -738,7 +782,16 @@ cdef class Tensor:
         self.output_nr = fresh.output_nr
         return 0
 
-    def rebase(self, tuple steps, Node inner):
+    cdef int move_to(self, Node node) except -1:
+        """After an in-place change: ``node`` is this tensor's place on the tape; ``retain_grad`` goes with it."""
+        if self.node is not None and self.node.retained is not None:
+            if self.node.retained.get(self.output_nr, dict)() is self:
+                node.retained = {0: self.node.retained.pop(self.output_nr)}
+        self.node = node
+        self.output_nr = 0
+        return 0
+
+    cdef int rebase(self, tuple steps, Node inner) except -1:
         """This tensor's memory was changed through a view by ``inner``: make that its place on the tape."""
         cdef Op copy_slices = REGISTRY["copy_slices"]
         cdef Node node = copy_slices.record((self,), [])
@@ -746,8 +799,8 @@ cdef class Tensor:
         node.edge_outputs = [self.output_nr] + [inner.edge_output(i) for i in range(1, len(inner.edges))]
         node.args = [inner, steps]
         node.backend = self.backend
-        self.node = node
-        self.output_nr = 0
+        self.move_to(node)
+        return 0
 
     # -- what it is
 
@@ -869,12 +922,15 @@ cdef class Tensor:
         self.raw = value.raw
         self.storage = value.storage
         self.backend = value.backend
+        self.inference = value.inference
         self.size = None
         self.view_of = None
 
     def detach(self):
         """The same memory as a tensor that is not on the tape; in-place changes of either are seen by both."""
-        return new_tensor(self.raw, self.backend, self.storage)
+        cdef Tensor tensor = new_tensor(self.raw, self.backend, self.storage)
+        tensor.inference = self.inference
+        return tensor
 
     def detach_(self):
         """Take this tensor off the tape in place."""
@@ -886,6 +942,7 @@ cdef class Tensor:
         return self
 
     @property
+    @cython.nonecheck(True)
     def _version(self):
         """How often the memory was changed in place."""
         return self.storage.version
@@ -905,24 +962,25 @@ cdef class Tensor:
         """The device's functions over raw arrays."""
         return self.backend
 
+    @cython.nonecheck(True)
     def _bump_version(self):
+        """Say that compiled code, which the tape does not see, has changed the memory in place."""
         self.storage.version += 1
 
     # -- gradients
 
     def register_hook(self, hook):
         """Call ``hook(grad)`` whenever the gradient of this tensor is computed; what it returns replaces it."""
-        cdef dict hooks
         if not self.needs_grad():
             raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
         if self.node is None:
             if self.hooks is None:
-                self.hooks = {}
+                self.hooks = Hooks()
             hooks = self.hooks
         else:
             if self.node.hooks is None:
                 self.node.hooks = {}
-            hooks = self.node.hooks.setdefault(self.output_nr, {})
+            hooks = self.node.hooks.setdefault(self.output_nr, Hooks())
         handle = RemovableHandle(hooks)
         hooks[handle] = hook
         return handle
@@ -932,7 +990,7 @@ cdef class Tensor:
         if self.node is not None or not self.leaf_requires_grad:
             raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
         if self.post_accumulate_hooks is None:
-            self.post_accumulate_hooks = {}
+            self.post_accumulate_hooks = Hooks()
         handle = RemovableHandle(self.post_accumulate_hooks)
         self.post_accumulate_hooks[handle] = hook
         return handle
@@ -1143,7 +1201,7 @@ def attach_methods(dict methods):
     cdef PyTypeObject* tensor_type = <PyTypeObject*>Tensor
     for name, method in methods.items():
         if name in ("__getitem__", "__setitem__", "__len__", "__iter__", "__contains__", "__bool__", "__int__",
-                    "__float__", "__index__", "__repr__", "__format__", "__array__", "__reduce_ex__", "__deepcopy__"):
+                    "__float__", "__index__", "__init__", "__repr__", "__format__", "__array__", "__reduce_ex__", "__deepcopy__"):
             DUNDERS[name] = method
         else:
             type_dict(tensor_type)[name] = method

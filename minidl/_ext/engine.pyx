@@ -133,13 +133,19 @@ cdef class Run:
     cdef object from_tensor(self, object grad):
         return grad if self.graph or grad is None else (<Tensor?>grad).raw
 
-    cdef object run_hooks(self, dict hooks, object grad):
+    cdef object run_hooks(self, object hooks, object grad):
         cdef object tensor = self.as_tensor(grad)
         for hook in list(hooks.values()):
             replaced = hook(tensor)
             if replaced is not None:
                 if not isinstance(replaced, Tensor):
                     raise TypeError(f"expected Tensor, but hook returned '{type(replaced).__name__}'")
+                if replaced.shape != tensor.shape:
+                    raise RuntimeError(f"hook '{hook_name(hook)}' has changed the size of value: got {list(tensor.shape)}, "
+                                       f"returned {list(replaced.shape)}")
+                if replaced.dtype != tensor.dtype:
+                    raise RuntimeError(f"hook '{hook_name(hook)}' has changed the type of value (was {tensor.dtype}, got "
+                                       f"{replaced.dtype})")
                 tensor = replaced
         return self.from_tensor(tensor)
 
@@ -207,7 +213,7 @@ cdef class Run:
             checked.append(self.from_tensor(grad))
         return tuple(checked)
 
-    cdef bint can_reduce(self, tuple shape, tuple target):
+    cdef bint can_reduce(self, object shape, object target):
         cdef Py_ssize_t offset = len(shape) - len(target), i
         if offset < 0:
             return False
@@ -220,7 +226,8 @@ cdef class Run:
         """Add ``grad`` to ``leaf.grad``."""
         cdef Tensor before = leaf.grad_tensor
         if self.graph:
-            leaf.grad_tensor = grad if before is None else REGISTRY["add"](before, grad)
+            # a tensor of its own also here: the rules hand one gradient to several leaves
+            leaf.grad_tensor = REGISTRY["copy"](grad) if before is None else REGISTRY["add"](before, grad)
         elif before is None:
             leaf.grad_tensor = wrap(grad if ours else self.backend.copy(grad), leaf.backend)
         elif before.needs_grad():
@@ -251,10 +258,19 @@ cdef class Run:
             if not self.graph:
                 ours = ours or exclusively_held(grad)
             self.accumulate(leaf, grad, ours)
-            if leaf.post_accumulate_hooks:
-                for hook in list(leaf.post_accumulate_hooks.values()):
-                    hook(leaf)
+            run_post_accumulate_hooks(leaf)
         return 0
+
+
+cdef object hook_name(hook):
+    return getattr(hook, "__name__", type(hook).__name__)
+
+
+cdef int run_post_accumulate_hooks(Tensor leaf) except -1:
+    if leaf.post_accumulate_hooks:
+        for hook in list(leaf.post_accumulate_hooks.values()):
+            hook(leaf)
+    return 0
 
 
 cdef bint exclusively_held(object grad):
@@ -293,7 +309,7 @@ cdef set ancestors_of(list roots, set targets):
     return wanted
 
 
-def run_backward(list tensors, list grads, bint retain_graph, bint create_graph, list inputs, bint allow_unused,
+def run_backward(list tensors not None, list grads not None, bint retain_graph, bint create_graph, list inputs, bint allow_unused,
                  bint accumulate):
     """Run the engine.
 
@@ -354,7 +370,9 @@ def run_backward(list tensors, list grads, bint retain_graph, bint create_graph,
                         "allow_unused=True if this is the desired behavior.")
                 results.append(None)
             elif accumulate:
-                run.accumulate(tensor, grad, False)
+                if not tensor.retains_grad:     # else it is in .grad already
+                    run.accumulate(tensor, grad, False)
+                run_post_accumulate_hooks(tensor)
             else:
                 results.append(grad if create_graph else wrap(
                     grad if exclusively_held(grad) else run.backend.copy(grad), run.backend))

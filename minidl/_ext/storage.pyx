@@ -30,6 +30,8 @@ cdef enum:
     SMALLEST = 64           # bytes; bin 0
     HUGE_PAGE = 1 << 21     # bytes
 
+cdef size_t MOST_BYTES = (<size_t>7) << 51      # what the blocks of the last bin hold
+
 cdef struct Block:
     Block* next
 
@@ -96,12 +98,19 @@ cdef cnp.ndarray new_array(int ndim, cnp.npy_intp* shape, int typenum):
     cdef cnp.dtype descr = cnp.PyArray_DescrFromType(typenum)
     cdef size_t nbytes = cnp.PyDataType_ELSIZE(descr)
     cdef int axis
+    cdef bint too_many = False
     for axis in range(ndim):
-        nbytes *= shape[axis]
+        if shape[axis] < 0:
+            raise ValueError(f"a tensor cannot have the size {shape[axis]} at dimension {axis}")
+        if shape[axis] and nbytes > MOST_BYTES // <size_t>shape[axis]:
+            too_many = True
+        else:
+            nbytes *= shape[axis]
+    if too_many and nbytes:
+        raise MemoryError(f"CPU allocator: shape {tuple([shape[axis] for axis in range(ndim)])} takes more bytes than this "
+                          "machine can address")
     cdef Storage storage = Storage.__new__(Storage)
     cdef int index = bin_of(nbytes)
-    if index >= BINS:
-        raise MemoryError(f"CPU allocator: {nbytes} bytes are more than this machine can address")
     storage.data = _take(index)
     storage.bin = index
     storage.nbytes = nbytes
@@ -117,6 +126,8 @@ def empty(tuple shape, cnp.dtype dtype not None):
     """An uninitialised C-contiguous NumPy array of ``shape`` in memory of the caching allocator."""
     cdef cnp.npy_intp dims[64]
     cdef int axis, ndim = len(shape)
+    if dtype.num > cnp.NPY_DOUBLE:
+        raise TypeError(f"a tensor holds bool, integers, float32 or float64, not {dtype}")
     if ndim > 64:
         raise ValueError(f"a tensor has at most 64 dimensions, got {ndim}")
     for axis in range(ndim):

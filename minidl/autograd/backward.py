@@ -13,6 +13,17 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
+def _inputs(value: Any) -> list[Tensor]:
+    """The tensors to differentiate with respect to."""
+    wanted = _as_list(value)
+    for tensor in wanted:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"inputs can only be Tensors, but got {type(tensor).__name__}")
+        if not tensor.requires_grad:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    return wanted
+
+
 def _prepare(tensors: list[Tensor], gradients: Any) -> list[Tensor]:
     """One gradient per tensor: given, or one for a single number."""
     given = [None] * len(tensors) if gradients is None else _as_list(gradients)
@@ -21,9 +32,11 @@ def _prepare(tensors: list[Tensor], gradients: Any) -> list[Tensor]:
     if not tensors:
         raise RuntimeError("grad and backward need at least one tensor to differentiate")
     prepared = []
-    for tensor, gradient in zip(tensors, given, strict=True):
+    for i, (tensor, gradient) in enumerate(zip(tensors, given, strict=True)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"only Tensors can be differentiated, but element {i} is {type(tensor).__name__}")
         if not tensor.requires_grad:
-            raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
         if gradient is None:
             if tensor._raw.size != 1:
                 raise RuntimeError(
@@ -39,7 +52,9 @@ def _prepare(tensors: list[Tensor], gradients: Any) -> list[Tensor]:
                 f"Mismatch in shape: grad_output has a shape of {list(gradient.shape)} and output has a shape of "
                 f"{list(tensor.shape)}."
             )
-        prepared.append(gradient)
+        elif gradient.device != tensor.device:
+            raise RuntimeError(f"the output is on {tensor.device}, its gradient on {gradient.device}")
+        prepared.append(gradient.to(tensor.dtype))
     return prepared
 
 
@@ -64,7 +79,7 @@ def backward(
         _prepare(outputs, grad_tensors),
         create_graph if retain_graph is None else retain_graph,
         create_graph,
-        None if inputs is None else _as_list(inputs),
+        None if inputs is None else _inputs(inputs),
         True,
         True,
     )
@@ -86,10 +101,7 @@ def grad(
     """
     if allow_unused is False and materialize_grads:
         raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True")
-    wanted = _as_list(inputs)
-    for tensor in wanted:
-        if not tensor.requires_grad:
-            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    wanted = _inputs(inputs)
     heads = _as_list(outputs)
     results: list[Any] = engine.run_backward(
         heads,

@@ -16,6 +16,10 @@ class FunctionCtx:
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keep inputs, outputs or intermediate tensors; ``backward`` reads them from ``ctx.saved_tensors``."""
+        for i, tensor in enumerate(tensors):
+            if tensor is not None and not isinstance(tensor, Tensor):
+                raise TypeError(f"save_for_backward can only save Tensors, but argument {i} is of type "
+                                f"{type(tensor).__name__}; set other things as attributes of ctx")
         self._to_save = tensors
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
@@ -37,6 +41,7 @@ class FunctionCtx:
     _released = False
     _kept: tuple[Any, ...] = ()
     _node: Any = None
+    _dtypes: tuple[Any, ...] = ()
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
@@ -97,7 +102,20 @@ class FunctionCtx:
                 f"function {type(self).__name__} returned an incorrect number of gradients (expected {expected}, got "
                 f"{len(results)})"
             )
-        return results[:expected]
+        with set_grad_enabled(create_graph):
+            return tuple(
+                grad.to(dtype) if isinstance(grad, Tensor) and dtype is not None and grad.dtype.is_floating_point else grad
+                for grad, dtype in zip(results, self._dtypes, strict=False)
+            )
+
+
+def _require_changeable(function: type, tensor: Tensor) -> None:
+    """An input that a Function changed in place must be able to take a new place on the tape."""
+    if tensor.is_leaf and tensor.requires_grad:
+        raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
+    if tensor._base is not None:
+        raise RuntimeError(f"{function.__name__} changes a view in place (mark_dirty): the tape cannot follow that to the "
+                           "view's base; give it a .clone()")
 
 
 class Function:
@@ -122,6 +140,7 @@ class Function:
         context_type = type(f"{cls.__name__}Backward", (FunctionCtx,), {})
         ctx = context_type()
         ctx._function = cls
+        ctx._dtypes = tuple(arg.dtype if isinstance(arg, Tensor) else None for arg in args)
         ctx.needs_input_grad = tuple(isinstance(arg, Tensor) and arg.requires_grad for arg in args)
         recorded = core.grad_enabled() and any(ctx.needs_input_grad)
         with set_grad_enabled(False):
@@ -144,6 +163,8 @@ class Function:
             (out._raw.shape, out._raw.dtype, out._backend) if isinstance(out, Tensor) else ((), None, None)
             for out in outputs
         ]
+        for tensor in ctx._dirty:
+            _require_changeable(cls, tensor)
         node = core.function_node(ctx, args, metadata)
         without = {id(tensor) for tensor in ctx._non_differentiable}
         for tensor in ctx._dirty:

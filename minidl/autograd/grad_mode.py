@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
 from minidl._ext import core
@@ -15,10 +16,39 @@ class _Switch:
     """A context manager that wraps a function when it is called with one."""
 
     def __call__(self, function: _F) -> _F:
+        if inspect.isgeneratorfunction(function):
+            return self._wrap_generator(function)
+
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             with self._again():
                 return function(*args, **kwargs)
+
+        return wrapped  # type: ignore[return-value]
+
+    def _wrap_generator(self, function: _F) -> _F:
+        """The setting holds while the generator runs, not while its user does."""
+
+        @functools.wraps(function)
+        def wrapped(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            generator = function(*args, **kwargs)
+            resume: Callable[[], Any] = functools.partial(next, generator)
+            try:
+                while True:
+                    with self._again():
+                        value = resume()
+                    try:
+                        sent = yield value
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:
+                        resume = functools.partial(generator.throw, error)
+                    else:
+                        resume = functools.partial(generator.send, sent)
+            except StopIteration as stop:
+                return stop.value
+            finally:
+                generator.close()
 
         return wrapped  # type: ignore[return-value]
 
@@ -81,7 +111,7 @@ class set_grad_enabled(_Switch):
 
 
 class inference_mode(_Switch):
-    """Like ``no_grad``, and tensors made inside can never be put on a tape."""
+    """Like ``no_grad``, and tensors made inside can never be put on a tape.  ``inference_mode(False)`` records again."""
 
     def __new__(cls, mode: bool | Callable[..., Any] = True) -> Any:
         if callable(mode):
@@ -98,7 +128,7 @@ class inference_mode(_Switch):
 
     def __enter__(self) -> None:
         self._before = core.set_inference_enabled(self._mode)
-        self._grad_before = core.set_grad_enabled(not self._mode and core.grad_enabled())
+        self._grad_before = core.set_grad_enabled(not self._mode)
 
     def __exit__(self, *exception: object) -> None:
         core.set_inference_enabled(self._before)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minidl._ext.core import Tensor
+from minidl._ext.storage import empty
 from minidl.ops.creation import from_numpy
 from minidl.utils.data import Dataset
 
@@ -91,7 +92,8 @@ class LabelledImages(Dataset[Any]):
 
     def _scaled(self, raw: np.ndarray) -> np.ndarray:
         """Fresh float32 pixels of a uint8 array, with the roundings of torchvision's ToTensor and Normalize."""
-        images = raw.astype(np.float32)
+        images = empty(raw.shape, np.dtype(np.float32))
+        np.copyto(images, raw)
         images /= np.float32(255)
         if self._normalizes:
             images -= self._mean

@@ -71,9 +71,10 @@ class Conv2d(SlidingWindow):
 
     def forward(self, input: Tensor) -> Tensor:
         try:
-            geometry = self._geometries.get((input._raw.shape, self.weight._raw.shape))
-            if geometry is not None:
-                return conv2d(input, self.weight, self.bias, geometry)
+            weight, bias = self.weight, self.bias
+            geometry = self._geometries.get((input._raw.shape, weight._raw.shape))
+            if geometry is not None and (bias is None or bias._raw.size == geometry.OC):
+                return conv2d(input, weight, bias, geometry)
         except (AttributeError, TypeError):  # no tensor, or another dtype: said properly below
             pass
         return self._forward_checked(input)

@@ -63,8 +63,9 @@ class _BackwardWatch:
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        self.inputs = 0
-        self.watched: list[int] = []
+        self.inputs = self.outputs = 0      # how many there are
+        self.watched: list[int] = []        # which inputs
+        self.places: list[int] = []         # and which outputs are on the tape
         self.grad_output: tuple[Any, ...] = ()
 
     def enter(self, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -51,12 +51,10 @@ class Linear(Module):
     def forward(self, input: Tensor) -> Tensor:
         try:
             return linear(input, self.weight, self.bias)
-        except (RuntimeError, AttributeError) as error:
+        except RuntimeError as error:
             raise self._explained(input, error) from None
 
-    def _explained(self, input: Any, error: Exception) -> Exception:
-        if not isinstance(input, Tensor):
-            return TypeError(f"linear(): argument 'input' must be Tensor, not {type(input).__name__}")
+    def _explained(self, input: Tensor, error: RuntimeError) -> Exception:
         wanted = self.weight.shape[1]
         if input.ndim == 0 or input.shape[-1] == wanted:
             return explained(error, self)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl._ext.core import Op, Tensor, inplace
+from minidl._ext.core import Op, Tensor, grad_enabled, inplace
 from minidl.ops.rules import normalize_dim
 from minidl.ops.shape import _slice
 
@@ -51,12 +51,15 @@ def _raw_key(part: Any) -> Any:
     if isinstance(part, Tensor):
         if part.dtype.is_floating_point:
             raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
-        return part._raw
+        # A copy while recording: the rule reads the key again, and nobody guards it against a change until then.
+        return part._raw.copy() if grad_enabled() else part._raw
+    if isinstance(part, np.ndarray):
+        return part.copy() if grad_enabled() else part
     if isinstance(part, (list, range)):
         return np.asarray(part) if len(part) else np.zeros(0, np.int64)
     if isinstance(part, np.integer):
         return int(part)
-    if part is None or part is Ellipsis or isinstance(part, (int, slice, np.ndarray)):
+    if part is None or part is Ellipsis or isinstance(part, (int, slice)):
         return part
     raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
                      f"(got {type(part).__name__})")

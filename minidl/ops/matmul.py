@@ -22,8 +22,10 @@ def _linear_backward(F, node, grad, input, weight):
     )
 
 
-_matmul = Op("matmul", "MmBackward0", backward=_matmul_backward, saves={0: (1,), 1: (0,)}, promotion="arithmetic")
-_linear = Op("linear", "AddmmBackward0", backward=_linear_backward, saves={0: (1,), 1: (0,)})
+_matmul = Op("matmul", lambda node: "MmBackward0" if max(map(len, node.args)) == 2 else "BmmBackward0",
+             backward=_matmul_backward, saves={0: (1,), 1: (0,)}, promotion="arithmetic")
+_linear = Op("linear", lambda node: "MmBackward0" if node.args[2] is None else "AddmmBackward0",
+             backward=_linear_backward, saves={0: (1,), 1: (0,)})
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -68,15 +70,11 @@ def _sides(x: Tensor) -> str:
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``input @ weight.T + bias``: input (..., in), weight (out, in), bias (out,) -> (..., out).
 
-    Raises ``RuntimeError`` with the shapes and the cure when the sizes do not fit.
+    Raises ``RuntimeError`` with the shapes or dtypes where they do not fit (the device checks them), and
+    ``TypeError`` for an input that is not a tensor.
     """
-    raw, weight_raw = input._raw, weight._raw
-    if raw.shape[-1:] != weight_raw.shape[1:]:
-        raise RuntimeError(f"linear: input {tuple(raw.shape)}, expected (..., {weight.shape[1]}) for weight "
-                           f"{tuple(weight_raw.shape)}")
-    if raw.dtype != weight_raw.dtype:
-        raise RuntimeError(f"linear: input has dtype {input.dtype}, weight has dtype {weight.dtype}; convert one with "
-                           ".to(...)")
+    if not isinstance(input, Tensor):
+        raise TypeError(f"linear(): argument 'input' must be Tensor, not {type(input).__name__}")
     return _linear(input, weight, bias)
 
 

@@ -70,17 +70,34 @@ def _view_scatter_backward(F, node, grad):
     return F.view_scatter(grad, F.zeros_like(part), steps) if node.needs(0) else None, part
 
 
-_reshape = Op("reshape", "ViewBackward0", backward=lambda F, node, grad: F.reshape(grad, node.args[0]), view=True)
-_permute = Op(
-    "permute", backward=lambda F, node, grad: F.permute(grad, _inverse(node.args[1])), view=True
-)
+def _slice_name(node):
+    """PyTorch takes a key apart; its last part names the step."""
+    parts = [part for part in node.args[1] if part is not Ellipsis and part != slice(None)]
+    if not parts:
+        return "AliasBackward0"
+    return {int: "SelectBackward0", type(None): "UnsqueezeBackward0"}.get(type(parts[-1]), "SliceBackward0")
+
+
+def _reshape_op(grad_name):
+    return Op("reshape", grad_name, backward=lambda F, node, grad: F.reshape(grad, node.args[0]), view=True)
+
+
+def _permute_op(grad_name):
+    return Op("permute", grad_name, backward=lambda F, node, grad: F.permute(grad, _inverse(node.args[1])), view=True)
+
+
+# One op under the names that PyTorch prints for it; the first is the one that is found by its name.
+_reshape, _squeeze, _squeeze_dim, _unsqueeze = map(
+    _reshape_op, ("ViewBackward0", "SqueezeBackward0", "SqueezeBackward1", "UnsqueezeBackward0"))
+_permute, _t, _transpose = map(_permute_op, ("PermuteBackward0", "TBackward0", "TransposeBackward0"))
 _expand = Op("expand", backward=lambda F, node, grad: grad if grad.shape == node.args[0] else F.sum_to(
     grad, node.args[0]), view=True)
-_slice = Op("slice", backward=lambda F, node, grad: F.slice_backward(grad, node.args[0], node.args[1]), view=True)
+_slice = Op("slice", _slice_name, backward=lambda F, node, grad: F.slice_backward(grad, node.args[0], node.args[1]), view=True)
 _slice_backward = Op("slice_backward", backward=lambda F, node, grad: F.slice(grad, node.args[2]))
 _copy = Op("copy", "CloneBackward0", backward=lambda F, node, grad: grad)
 _cast = Op("cast", "ToCopyBackward0", backward=_cast_backward, forward=lambda F, x, dtype, _: F.cast(x, dtype))
 _cat = Op("cat", backward=_cat_backward)
+_stack = Op("cat", "StackBackward0", backward=_cat_backward)
 _flip = Op("flip", backward=lambda F, node, grad: F.flip(grad, node.args[1]))
 _roll = Op("roll", backward=_roll_backward)
 _repeat = Op("repeat", backward=_repeat_backward)
@@ -142,14 +159,14 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     order = list(range(max(input.ndim, 1)))
     a, b = normalize_dim(dim0, input.ndim, "transpose"), normalize_dim(dim1, input.ndim, "transpose")
     order[a], order[b] = order[b], order[a]
-    return _permute(input, tuple(order[: input.ndim]))
+    return _transpose(input, tuple(order[: input.ndim]))
 
 
 def t(input: Tensor) -> Tensor:
     """A view of a matrix with rows and columns swapped."""
     if input.ndim > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
-    return _permute(input, tuple(reversed(range(input.ndim))))
+    return _t(input, tuple(reversed(range(input.ndim))))
 
 
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
@@ -193,14 +210,14 @@ def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """A view without the dimensions of size one (all, or those in ``dim``)."""
     dims = normalize_dims(dim, input.ndim, "squeeze")
     shape = tuple(size for d, size in enumerate(input.shape) if size != 1 or (dims is not None and d not in dims))
-    return _reshape(input, shape)
+    return (_squeeze if dim is None else _squeeze_dim)(input, shape)
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A view with a dimension of size one put in at ``dim``."""
     at = normalize_dim(dim, input.ndim + 1, "unsqueeze")
     shape = tuple(input.shape)
-    return _reshape(input, (*shape[:at], 1, *shape[at:]))
+    return _unsqueeze(input, (*shape[:at], 1, *shape[at:]))
 
 
 def expand(input: Tensor, *sizes: Any) -> Tensor:
@@ -277,7 +294,11 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
 def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors put one after the other along ``dim``; the other sizes must agree."""
     if not len(tensors):
-        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors".replace("torch", "minidl"))
+        raise RuntimeError("cat(): expected a non-empty list of Tensors")
+    return _join(_cat, tensors, dim)
+
+
+def _join(op: Op, tensors: Sequence[Tensor], dim: int) -> Tensor:
     from minidl.ops.promotion import promote
 
     parts = [x for x in promote(1, tuple(tensors)) if tuple(x.shape) != (0,)] or [tensors[0]]
@@ -288,7 +309,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
         ):
             raise RuntimeError(f"cat: sizes of tensors must match except in dimension {at}; tensor 0 has shape "
                                f"{tuple(parts[0].shape)}, tensor {i} has shape {tuple(part.shape)}")
-    return _cat(at, *parts)
+    return op(at, *parts)
 
 
 def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -300,7 +321,7 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(tensors[0].shape)} at entry "
                                f"0 and {list(tensor.shape)} at entry {i}")
     at = normalize_dim(dim, tensors[0].ndim + 1, "stack")
-    return cat([unsqueeze(tensor, at) for tensor in tensors], at)
+    return _join(_stack, [unsqueeze(tensor, at) for tensor in tensors], at)
 
 
 def flip(input: Tensor, *dims: Any) -> Tensor:

@@ -20,6 +20,10 @@ def check_matmul(a, b):
 
 def check_linear(input, weight, bias):
     """``RuntimeError`` where input (..., in), weight (out, in) and bias (out,) do not fit together."""
+    for name, array in (("weight", weight), ("bias", bias)):
+        if array is not None and array.dtype != input.dtype:
+            raise RuntimeError(f"linear: input has dtype minidl.{input.dtype}, {name} has dtype minidl.{array.dtype}; "
+                               "convert one with .to(...)")
     if weight.ndim != 2:
         raise RuntimeError(f"linear: weight must have shape (out_features, in_features), got {weight.shape}")
     if input.ndim == 0 or input.shape[-1] != weight.shape[1]:

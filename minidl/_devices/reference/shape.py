@@ -26,7 +26,8 @@ class ShapeReference:
 
     def expand(self, x, shape):
         """A view in which dimensions of size 1 repeat with stride 0, and new ones stand in front."""
-        expand_strides(x, shape)  # checks the sizes
+        expand_strides(x, shape)
+        # not as_strided: a view must name x as its base, or the tape takes it for a copy
         view = np.broadcast_to(x, shape)
         view.flags.writeable = x.flags.writeable
         return view

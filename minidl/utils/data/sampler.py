@@ -109,14 +109,21 @@ class RandomSampler(Sampler[int]):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Let the next iteration give the indices of the one that ``state_dict`` described, and draw on from there."""
+        """Let the next iteration give the indices of the one that ``state_dict`` described, and draw on from there.
+
+        Raises ``ValueError`` for the state of a sampler over a larger dataset.
+        """
         ends = np.cumsum(state_dict["draws"], dtype=np.int64)
+        indices = np.array(state_dict["indices"], np.int64)
+        if indices.max(initial=0) >= max(len(self.data_source), 1):
+            raise ValueError(f"RandomSampler: the state is that of a larger dataset: it holds index {indices.max()}, "
+                             f"but there are {len(self.data_source)} samples")
         self.reset()
         if state_dict["generator"] is not None:
             self._drawing = self.generator or Generator()
             self._drawing.set_state(np.asarray(state_dict["generator"]))
         if len(ends):
-            self._draws = np.split(np.array(state_dict["indices"]), ends[:-1])
+            self._draws = np.split(indices, ends[:-1])
             self._resumed = True
 
 

@@ -1,0 +1,1 @@
+"""Speed, size and memory beside PyTorch's.  ``python -m benchmarks`` runs everything; see ``--help``."""
