@@ -31,7 +31,8 @@ def accuracy(lib: ModuleType, net: Any, images: Any, labels: Any) -> float:
     net.eval()
     with lib.no_grad():
         right = sum(
-            (net(images[i : i + 1000]).argmax(1) == labels[i : i + 1000]).sum().item() for i in range(0, len(labels), 1000)
+            (net(images[i : i + 1000]).argmax(1) == labels[i : i + 1000]).sum().item()
+            for i in range(0, len(labels), 1000)
         )
     net.train()
     return 100 * right / len(labels)
@@ -68,8 +69,8 @@ def run(root: str, epochs: int, seeds: int) -> list[dict[str, float]]:
         theirs, their_seconds = train(torch, data, seed, epochs)
         rows.append({"seed": seed, "epochs": epochs, "minidl": ours, "torch": theirs, "minidl_seconds": our_seconds,
                      "torch_seconds": their_seconds})
-        print(f"seed {seed}: minidl {ours:.2f} % in {our_seconds:.0f} s, PyTorch {theirs:.2f} % in {their_seconds:.0f} s",
-              flush=True)
+        print(f"seed {seed}: minidl {ours:.2f} % in {our_seconds:.0f} s, "
+              f"PyTorch {theirs:.2f} % in {their_seconds:.0f} s", flush=True)
     means = [float(np.mean([row[name] for row in rows])) for name in ("minidl", "torch")]
     print(f"mean: minidl {means[0]:.2f} %, PyTorch {means[1]:.2f} %, apart by {abs(means[0] - means[1]):.2f} points")
     return rows

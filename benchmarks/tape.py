@@ -1,14 +1,11 @@
 """What one small op costs: minidl against PyTorch, medians of runs in turn.
 
-    python benchmarks/tape.py [--quick]
-
 The tensors are so small that nearly all the time is overhead: finding the op, making the result, recording the step.
 Both libraries run with one thread, turn by turn, so that a busy machine slows both alike.
 """
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable
@@ -65,35 +62,26 @@ def once(function: Callable[[], Any], repeats: int) -> float:
     return (time.perf_counter() - start) / repeats * 1e6
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a tenth of the rounds: seconds instead of a minute")
-    quick = parser.parse_args().quick
+def run(quick: bool) -> list[dict[str, Any]]:
+    """Print and return the medians of every case, in microseconds per call."""
+    import torch
+
     import minidl
 
-    libraries = {"minidl": minidl}
     minidl.set_num_threads(1)
-    try:
-        import torch
-    except ImportError:
-        print("PyTorch is not installed: minidl's figures alone")
-    else:
-        torch.set_num_threads(1)
-        libraries["torch"] = torch
+    torch.set_num_threads(1)
     rounds, repeats = (5, 40) if quick else (25, 200)
-    timed = {name: cases(lib) for name, lib in libraries.items()}
-    print(f"{'microseconds per call, median':34s}" + "".join(f"{name:>10s}" for name in timed) + f"{'ratio':>9s}")
-    for case in timed["minidl"]:
-        samples: dict[str, list[float]] = {name: [] for name in timed}
+    ours, theirs = cases(minidl), cases(torch)
+    rows = []
+    print(f"{'microseconds per call, medians':<34} {'minidl':>10} {'PyTorch':>10} {'ratio':>7}")
+    for case in ours:
+        samples: tuple[list[float], list[float]] = ([], [])
         for round_number in range(rounds + 1):
-            for name, table in timed.items():
-                figure = once(table[case], repeats)
-                if round_number:        # the first round warms up
-                    samples[name].append(figure)
-        medians = {name: statistics.median(figures) for name, figures in samples.items()}
-        ratio = f"{medians['torch'] / medians['minidl']:8.1f}x" if "torch" in medians else ""
-        print(f"{case:34s}" + "".join(f"{figure:10.2f}" for figure in medians.values()) + f"{ratio:>9s}")
-
-
-if __name__ == "__main__":
-    main()
+            for function, figures in zip((ours[case], theirs[case]), samples, strict=True):
+                figure = once(function, repeats)
+                if round_number:  # the first round warms up
+                    figures.append(figure)
+        mine, peer = map(statistics.median, samples)
+        print(f"{case:<34} {mine:10.2f} {peer:10.2f} {peer / mine:7.1f}", flush=True)
+        rows.append({"case": case, "minidl_us": mine, "torch_us": peer, "ratio": peer / mine})
+    return rows

@@ -1,7 +1,7 @@
 """Timing two programs against each other on a machine that others use too.
 
-Both are run in turn, a short block of calls each, so that a slow spell of the machine meets both.  A block, not a single
-call: a training loop runs the same step again and again, and finds its code and its data in the caches, where a single
+Both are run in turn, a short block of calls each, so that a slow spell of the machine meets both.  A block, not one
+call: a training loop runs the same step again and again and finds its code and its data in the caches, where a single
 call of the other framework in between would have put its own.  What is told is the smallest time and the median of the
 calls, and the ratio of each.  A median far above the minimum means that the machine was busy.
 """
@@ -53,7 +53,8 @@ class Pair:
 
 
 HEADER = (
-    f"{'ms per call':<28} {'minidl':>9} {'median':>9} {'PyTorch':>9} {'median':>9} {'ratio':>7} {'median':>7} {'spread':>7}"
+    f"{'ms per call':<28} {'minidl':>9} {'median':>9} {'PyTorch':>9} {'median':>9} "
+    f"{'ratio':>7} {'median':>7} {'spread':>7}"
 )
 
 

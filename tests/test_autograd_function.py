@@ -201,7 +201,7 @@ def test_floats_can_be_marked_as_not_differentiable():
     out.backward()
 
 
-class Double_(Function):  # noqa: N801 - PyTorch's way to name what works in place
+class Double_(Function):
     @staticmethod
     def forward(ctx, x):
         x.mul_(2.0)
