@@ -53,11 +53,11 @@ def promote(kind: int, args: tuple[Any, ...]) -> tuple[Any, ...]:
 def _refuse(kind: int, dtype: _types.dtype, args: tuple[Any, ...]) -> None:
     """PyTorch's errors for dtypes with which an op has no meaning."""
     if kind == _SUBTRACT and any(isinstance(arg, Tensor) and arg.dtype.category == 0 for arg in args):
-        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert "
-                           "a mask, use the `~` or `logical_not()` operator instead.")
+        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to "
+                           "invert a mask, use the `~` or `logical_not()` operator instead.")
     if kind == _COUNT and dtype.category == 0:
-        raise NotImplementedError("this operation is not implemented for 'Bool'; convert one of the tensors first, with "
-                                  ".int() say")
+        raise NotImplementedError("this operation is not implemented for 'Bool'; convert one of the tensors first, "
+                                  "with .int() say")
     if kind == _BITS and dtype.is_floating_point:
         raise NotImplementedError(f"operations on bits are not implemented for '{type_name(dtype)}'")
 

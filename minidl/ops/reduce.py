@@ -252,7 +252,8 @@ def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False) -> T
     from minidl.ops import pointwise
 
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"norm: expected a floating point tensor as input, got {input.dtype}; convert it with .float()")
+        raise RuntimeError(f"norm: expected a floating point tensor as input, got {input.dtype}; convert it with "
+                           ".float()")
     if p in (math.inf, "inf"):
         return amax(input.abs(), dim, keepdim)
     if p == 1:
