@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import random
 import sys
 import threading
@@ -50,7 +51,9 @@ def test_figures():
     assert stats()["held"] < during["held"]
 
 
-@pytest.mark.parametrize("nbytes", [0, 1, 63, 64, 65, 80, 81, 96, 97, 112, 113, 128, 129, 1 << 12, (1 << 12) + 1, 5 << 20])
+@pytest.mark.parametrize("nbytes", [
+    0, 1, 63, 64, 65, 80, 81, 96, 97, 112, 113, 128, 129, 1 << 12, (1 << 12) + 1, 5 << 20,
+])
 def test_a_block_holds_what_was_asked_for_and_wastes_at_most_a_quarter(nbytes):
     minidl.empty_cache()
     before = stats()["in_use"]
@@ -132,4 +135,4 @@ def test_no_block_is_given_out_twice():
 def test_live_tensors_do_not_overlap():
     tensors = [minidl.empty(n) for n in (1, 5, 16, 17, 33, 1000) for _ in range(20)]
     places = sorted((t.data_ptr(), t.data_ptr() + t.nbytes) for t in tensors)
-    assert all(end <= start for (_, end), (start, _) in zip(places, places[1:], strict=False))
+    assert all(end <= start for (_, end), (start, _) in itertools.pairwise(places))
