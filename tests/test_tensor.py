@@ -678,3 +678,14 @@ def test_the_objects_beside_tensors():
     assert minidl.ones(2, 3).dim() == 2 == minidl.ones(2, 3).ndim and minidl.ones(2, 3).numel() == 6
     assert minidl.ones(2).element_size() == 4 and minidl.ones(2).nbytes == 8 and not minidl.ones(2).is_cuda
     assert minidl.is_tensor(minidl.ones(1)) and not minidl.is_tensor(1)
+
+
+def test_options_of_in_place_methods_are_not_lost():
+    x = minidl.tensor([7.0, -7.0])
+    assert x.clone().div_(2.0, rounding_mode="floor").tolist() == [3.0, -4.0]
+    assert x.clone().div_(2.0, rounding_mode="trunc").tolist() == [3.0, -3.0]
+    assert x.clone().mul_(other=2.0).tolist() == [14.0, -14.0]
+    assert x.clone().pow_(exponent=2).tolist() == [49.0, 49.0]
+    assert x.clone().masked_fill_(mask=x > 0, value=1.0).tolist() == [1.0, -7.0]
+    with pytest.raises(TypeError, match="decimals"):
+        x.round_(decimals=2)
