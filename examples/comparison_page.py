@@ -66,11 +66,11 @@ def _draw_layers(axes: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def _draw_costs(axes: Any, costs: list[tuple[str, str, list[float]]]) -> None:
-    """A bar for each cost, as long as PyTorch's is in units of minidl's."""
+    """Two bars for each cost, in units of minidl's."""
     places = np.arange(len(costs))[::-1]
     ratios = [theirs / ours for _, _, (theirs, ours) in costs]
-    axes.barh(places, ratios, color=ORANGE, height=0.55, label="PyTorch")
-    axes.barh(places, 1, color=BLUE, height=0.55, label="minidl")
+    axes.barh(places + 0.18, ratios, color=ORANGE, height=0.34, label="PyTorch")
+    axes.barh(places - 0.18, 1, color=BLUE, height=0.34, label="minidl")
     for place, ratio, (_, unit, (theirs, ours)) in zip(places, ratios, costs, strict=True):
         text = f"  {ratio:.1f}x: {theirs:.4g} {unit}, {ours:.4g} {unit}"
         axes.text(max(ratio, 1), place, text, va="center", fontsize=9)
