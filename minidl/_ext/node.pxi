@@ -1,0 +1,180 @@
+# Node: one recorded op; the hooks on it.  A part of core.pyx, which includes it.
+
+@cython.final
+@cython.freelist(256)
+@cython.trashcan(True)
+cdef class Node:
+    """One recorded op.  ``grad_fn`` of its outputs."""
+
+    def name(self):
+        """PyTorch's name of this step, such as ``AddBackward0``."""
+        if self.op is not None:
+            return self.op.grad_name(self) if callable(self.op.grad_name) else self.op.grad_name
+        return type(self.function).__name__
+
+    def __repr__(self):
+        return f"<{self.name()} object at {hex(id(self))}>"
+
+    @property
+    def next_functions(self):
+        """((node, output number), ...) per argument; a leaf appears as its ``AccumulateGrad``."""
+        return tuple(
+            (AccumulateGrad(edge) if isinstance(edge, Tensor) else edge, self.edge_output(i))
+            for i, edge in enumerate(self.edges)
+            if edge is not None or isinstance(self.args[i], tuple)
+        ) if self.edges is not None else ()
+
+    def needs(self, Py_ssize_t index):
+        """Whether the gradient of argument ``index`` is wanted."""
+        return self.edges[index] is not None
+
+    def saved_values(self, F):
+        """The saved values as the rule takes them: raw arrays for a device, Tensors for the graph namespace."""
+        return self.unpack_tensors() if F is GRAPH else self.unpack()
+
+    def _saved_tensors(self):
+        return self.unpack_tensors()
+
+    cdef int edge_output(self, Py_ssize_t index):
+        return 0 if self.edge_outputs is None else self.edge_outputs[index]
+
+    cdef list unpack(self):
+        """The saved raw arrays, after a check that nobody changed them since."""
+        cdef Py_ssize_t i
+        cdef Storage storage
+        if self.released:
+            raise RuntimeError(
+                "Trying to backward through the graph a second time (or directly access saved tensors after they "
+                "have already been freed). Saved intermediate values of the graph are freed when you call "
+                ".backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the "
+                "graph a second time or if you need to access saved tensors after calling backward.")
+        for i in range(len(self.saved)):
+            storage = <Storage>self.saved_storages[i]
+            if storage is not None and storage.version != <unsigned long>self.saved_versions[i]:
+                raise RuntimeError(
+                    "one of the variables needed for gradient computation has been modified by an inplace "
+                    f"operation: [{from_numpy_dtype(self.saved[i].dtype)} {list(self.saved[i].shape)}], which "
+                    f"{self.describe_saved(i)} {self.name()}, is at version {storage.version}; expected version "
+                    f"{self.saved_versions[i]} instead. Hint: use the out-of-place form of the operation that "
+                    "changed it, or .clone() it first.")
+        return self.saved
+
+    def describe_saved(self, i):
+        origin = self.saved_edges[i]
+        return f"is output {-1 - origin} of" if origin is not None and origin < 0 else f"is argument {origin} of"
+
+    cdef list unpack_tensors(self):
+        """The saved values as Tensors with their history, for a backward pass that is itself recorded."""
+        cdef list values = []
+        cdef Py_ssize_t i
+        cdef object raw, origin, edge
+        for i, raw in enumerate(self.unpack()):
+            origin = self.saved_edges[i]
+            storage = self.saved_storages[i]
+            if storage is None:
+                is_array = raw is not None and isinstance(raw, self.backend.array_type)
+                values.append(wrap(raw, self.backend) if is_array else raw)
+            elif origin < 0:
+                values.append(wrap_on(raw, self.backend, storage, self, -1 - origin))
+            else:
+                edge = self.edges[origin]
+                if isinstance(edge, Tensor):
+                    values.append(edge)
+                else:
+                    values.append(wrap_on(raw, self.backend, storage, edge, self.edge_output(origin)))
+        return values
+
+    cdef int release(self) except -1:
+        """Let go of the saved values: this node's derivative has been used."""
+        if self.function is not None:
+            self.function._release()
+            return 0
+        if self.saved:
+            self.released = True
+        self.saved = []
+        self.saved_storages = []
+        self.saved_versions = []
+        for argument in self.args:
+            if isinstance(argument, Node):
+                (<Node>argument).release()
+        return 0
+
+    @property
+    def metadata(self):
+        """Shapes and raw dtypes of the outputs, where the node has several."""
+        return self.output_meta
+
+
+def function_node(function not None, tuple inputs not None, list output_meta not None):
+    """A Node whose derivative is a user's ``autograd.Function``; ``function`` is its context."""
+    global _sequence
+    cdef Node node = Node.__new__(Node)
+    cdef Tensor tensor
+    cdef list edges = [], numbers = [], shapes = []
+    for value in inputs:
+        edge = None
+        number = 0
+        if isinstance(value, Tensor):
+            tensor = value
+            node.backend = tensor.backend
+            if tensor.needs_grad():
+                edge = tensor.node if tensor.node is not None else tensor
+                number = tensor.output_nr
+            shapes.append(tensor.raw.shape)
+        else:
+            shapes.append(None)
+        edges.append(edge)
+        numbers.append(number)
+    node.function = function
+    node.edges = edges
+    node.edge_outputs = numbers
+    node.args = shapes
+    node.output_meta = output_meta
+    node.saved = []
+    _sequence += 1
+    node.sequence = _sequence
+    return node
+
+
+def attach_output(Tensor tensor not None, Node node not None, int number):
+    """Make ``tensor`` output ``number`` of ``node``."""
+    tensor.node = node
+    tensor.output_nr = number
+    tensor.leaf_requires_grad = False
+
+
+class AccumulateGrad:
+    """Where a gradient reaches a leaf; seen in ``next_functions``."""
+
+    def __init__(self, variable):
+        self.variable = variable
+
+    def name(self):
+        return "AccumulateGrad"
+
+    def __repr__(self):
+        return f"<AccumulateGrad object at {hex(id(self.variable))}>"
+
+
+class Hooks(dict):
+    """Handle -> hook, in the order of registration: a dict that its handles can refer to weakly."""
+
+
+class RemovableHandle:
+    """What registering a hook returns: ``remove()`` takes the hook away again; also a context manager."""
+
+    def __init__(self, hooks):
+        # weakly, as the dict holds the handle: or every hook would be garbage that only gc can find
+        self._hooks = weakref.ref(hooks) if type(hooks) is not dict else (lambda: hooks)
+
+    def remove(self):
+        """Take the hook away; once more does nothing."""
+        hooks = self._hooks()
+        if hooks is not None:
+            hooks.pop(self, None)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.remove()
