@@ -9,7 +9,7 @@ BENCH_EXTRAS ?= bench,torch
 
 python := $(VENV)/bin/python
 pip := $(python) -m pip --disable-pip-version-check
-sources := setup.py pyproject.toml $(wildcard minidl/_ext/*.pyx minidl/_ext/*.pxd minidl/_ext/*.h minidl/_ext/*.c)
+sources := setup.py pyproject.toml $(wildcard minidl/_ext/*.pyx minidl/_ext/*.pxi minidl/_ext/*.pxd minidl/_ext/*.h minidl/_ext/*.c)
 build_requires := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
 .PHONY: train test bench lint build sanitize clean
@@ -21,7 +21,7 @@ test: $(VENV)/.with-test
 	$(python) -m pytest $(ARGS)
 
 bench: $(VENV)/.with-$(BENCH_EXTRAS)
-	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script"; $(python) $$script $(ARGS); done
+	$(python) -m benchmarks $(ARGS)
 
 lint: $(VENV)/.with-lint
 	$(python) -m ruff check .

@@ -1,7 +1,9 @@
 """Timing two programs against each other on a machine that others use too.
 
-Both are run in turn, one call each, so that a slow spell of the machine meets both; what is told is the smallest time
-and the median of each, and the ratio of each.  A median far above the minimum means that the machine was busy.
+Both are run in turn, a short block of calls each, so that a slow spell of the machine meets both.  A block, not one
+call: a training loop runs the same step again and again and finds its code and its data in the caches, where a single
+call of the other framework in between would have put its own.  What is told is the smallest time and the median of the
+calls, and the ratio of each.  A median far above the minimum means that the machine was busy.
 """
 
 from __future__ import annotations
@@ -51,20 +53,24 @@ class Pair:
 
 
 HEADER = (
-    f"{'ms per call':<28} {'minidl':>9} {'median':>9} {'PyTorch':>9} {'median':>9} {'ratio':>7} {'median':>7} {'spread':>7}"
+    f"{'ms per call':<28} {'minidl':>9} {'median':>9} {'PyTorch':>9} {'median':>9} "
+    f"{'ratio':>7} {'median':>7} {'spread':>7}"
 )
 
 
-def interleaved(case: str, ours: Callable[[], Any], peer: Callable[[], Any], calls: int, warm_up: int = 5) -> Pair:
-    """Time ``ours`` and ``peer`` in turn, ``calls`` times each after a warm-up."""
+def interleaved(
+    case: str, ours: Callable[[], Any], peer: Callable[[], Any], calls: int, block: int = 10, warm_up: int = 5
+) -> Pair:
+    """Time ``ours`` and ``peer`` in turn, ``block`` calls each, until each had at least ``calls``, after a warm-up."""
     for _ in range(warm_up):
         ours()
         peer()
     seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(calls):
+    for _ in range(-(-calls // block)):
         for function, taken in zip((ours, peer), seconds, strict=True):
-            start = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - start)
+            for _ in range(block):
+                start = time.perf_counter()
+                function()
+                taken.append(time.perf_counter() - start)
     mine, theirs = seconds
     return Pair(case, min(mine), statistics.median(mine), min(theirs), statistics.median(theirs))

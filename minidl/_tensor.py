@@ -327,8 +327,14 @@ def _random_(array: np.ndarray, from_: int | None = None, to: int | None = None,
 def _inplace_method(name: str, prepare: Any = None) -> Any:
     op = REGISTERED[name]
 
+    public = getattr(pointwise, name, None) or getattr(shape, name)
+
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return inplace(op, self, *(prepare(*args, **kwargs) if prepare else args))
+        if prepare is not None:
+            return inplace(op, self, *prepare(*args, **kwargs))
+        if kwargs:  # by name, or an option that the bare op does not know: what the public function says, written here
+            return copy_(self, public(self, *args, **kwargs))
+        return inplace(op, self, *args)
 
     method.__name__ = f"{name}_"
     method.__doc__ = f"``{name}`` in place."

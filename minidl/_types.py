@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, SupportsIndex, overload
 
 import numpy as np
 
@@ -183,7 +183,7 @@ class device:
         return device, (self.type, self.index)
 
 
-class Size(tuple):
+class Size(tuple[int, ...]):
     """The shape of a tensor: a tuple of ints that prints itself as ``minidl.Size([2, 3])``."""
 
     __slots__ = ()
@@ -208,6 +208,12 @@ class Size(tuple):
 
     def __repr__(self) -> str:
         return f"minidl.Size([{', '.join(map(repr, self))}])"
+
+    @overload
+    def __getitem__(self, index: SupportsIndex) -> int: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Size: ...
 
     def __getitem__(self, index: Any) -> Any:
         taken = tuple.__getitem__(self, index)

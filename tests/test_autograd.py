@@ -18,7 +18,7 @@ def leaf(*values, lib=minidl):
     return lib.tensor(list(values), dtype=lib.float64, requires_grad=True)
 
 
-# ---- backward -------------------------------------------------------------------------------------------------------
+# ---- backward ------------------------------------------------------------------------------------------------------
 
 
 def test_backward_with_a_gradient():
@@ -33,10 +33,17 @@ def test_the_gradient_is_cast_to_the_dtype_of_the_output():
     assert a.grad.dtype == minidl.float64
 
 
-@pytest.mark.parametrize("gradient, error, message", [
-    (minidl.ones(3), RuntimeError, r"Mismatch in shape: grad_output has a shape of \[3\] and output has a shape of \[2\]"),
-    (1.0, TypeError, "gradients can be either Tensors or None, but got float"),
-])
+@pytest.mark.parametrize(
+    "gradient, error, message",
+    [
+        (
+            minidl.ones(3),
+            RuntimeError,
+            r"Mismatch in shape: grad_output has a shape of \[3\] and output has a shape of \[2\]",
+        ),
+        (1.0, TypeError, "gradients can be either Tensors or None, but got float"),
+    ],
+)
 def test_a_gradient_that_does_not_fit(gradient, error, message):
     with pytest.raises(error, match=message):
         (leaf(1.0, 2.0) * 2.0).backward(gradient)
@@ -86,10 +93,10 @@ def test_backward_with_create_graph_leaves_gradients_with_a_history():
     assert a.grad.item() == 27.0 and a.grad.requires_grad
     (second,) = grad(a.grad, a)
     assert second.item() == 18.0
-    a.grad = None       # a leaf and the history of its own gradient are a cycle that only the user can open
+    a.grad = None  # a leaf and the history of its own gradient are a cycle that only the user can open
 
 
-# ---- grad -----------------------------------------------------------------------------------------------------------
+# ---- grad ----------------------------------------------------------------------------------------------------------
 
 
 def test_grad_touches_no_grad():
@@ -175,7 +182,7 @@ def test_grad_is_recorded_only_when_asked():
     assert minidl.is_grad_enabled()
 
 
-# ---- accumulation ---------------------------------------------------------------------------------------------------
+# ---- accumulation --------------------------------------------------------------------------------------------------
 
 
 def test_gradients_add_up_in_place():
@@ -198,8 +205,10 @@ def test_set_gradients_are_added_to():
 def test_what_can_be_set_as_gradient():
     a = leaf(1.0, 2.0)
     for wrong, error, message in (
-        (1.0, TypeError, "expected to be a Tensor or None"), (minidl.ones(2), RuntimeError, "different type"),
-        (minidl.ones(3, dtype=minidl.float64), RuntimeError, "different size"), (a, RuntimeError, "its own grad"),
+        (1.0, TypeError, "expected to be a Tensor or None"),
+        (minidl.ones(2), RuntimeError, "different type"),
+        (minidl.ones(3, dtype=minidl.float64), RuntimeError, "different size"),
+        (a, RuntimeError, "its own grad"),
     ):
         with pytest.raises(error, match=message):
             a.grad = wrong
@@ -238,21 +247,28 @@ def assigned(a):
 @pytest.mark.parametrize("name", aliasing_programs())
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_gradients_never_share_memory(name, create_graph):
-    """Changing one leaf's gradient (an optimizer does) must change nothing else: no other gradient, no input of backward."""
+    """Changing one leaf's gradient must change nothing else: no other gradient, no input of backward."""
     a, b = leaf(1.0, 2.0, 3.0, 4.0), leaf(5.0, 6.0, 7.0, 8.0)
     out = aliasing_programs()[name](a, b)
     out.retain_grad()
     direction = minidl.ones(*out.shape, dtype=minidl.float64)
     out.backward(direction, create_graph=create_graph)
-    tensors = {"a": a, "b": b, "a.grad": a.grad, "b.grad": b.grad, "out": out, "out.grad": out.grad,
-               "direction": direction}
+    tensors = {
+        "a": a,
+        "b": b,
+        "a.grad": a.grad,
+        "b.grad": b.grad,
+        "out": out,
+        "out.grad": out.grad,
+        "direction": direction,
+    }
     tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
     names = list(tensors)
     for i, one in enumerate(names):
-        for other in names[i + 1:]:
+        for other in names[i + 1 :]:
             x, y = tensors[one].detach().numpy(), tensors[other].detach().numpy()
             assert not np.may_share_memory(x, y), (one, other)
-    a.grad = b.grad = out.grad = None       # with create_graph the gradients have a history that leads to the leaves
+    a.grad = b.grad = out.grad = None  # with create_graph the gradients have a history that leads to the leaves
 
 
 def test_gradients_of_grad_never_share_memory():
@@ -262,7 +278,7 @@ def test_gradients_of_grad_never_share_memory():
     da, db, dy = grad(y, [a, b, y], direction)
     arrays = [t.numpy() for t in (da, db, dy, direction)]
     for i, one in enumerate(arrays):
-        for other in arrays[i + 1:]:
+        for other in arrays[i + 1 :]:
             assert not np.may_share_memory(one, other)
 
 
@@ -282,7 +298,7 @@ def test_the_gradient_has_the_dtype_of_its_leaf():
     assert b.grad.dtype == minidl.float64 and b.grad.tolist() == [3.0, 3.0]
 
 
-# ---- grad modes -------------------------------------------------------------------------------------------------------
+# ---- grad modes ----------------------------------------------------------------------------------------------------
 
 
 def recording():
@@ -417,7 +433,7 @@ def test_nested_inference_modes_are_pytorchs(torch):
     assert states(minidl) == states(torch)
 
 
-# ---- leaves, detach, requires_grad ------------------------------------------------------------------------------------
+# ---- leaves, detach, requires_grad ---------------------------------------------------------------------------------
 
 
 def test_detach_shares_memory_and_ends_the_history():
@@ -492,7 +508,7 @@ def test_a_retained_gradient_does_not_keep_its_tensor():
     assert a.grad.item() == 36.0
 
 
-# ---- hooks ------------------------------------------------------------------------------------------------------------
+# ---- hooks ---------------------------------------------------------------------------------------------------------
 
 
 def test_hooks_see_and_replace_gradients():
@@ -553,11 +569,14 @@ def test_a_hook_may_remove_itself():
     assert seen == [1]
 
 
-@pytest.mark.parametrize("result, error, message", [
-    (1.0, TypeError, "expected Tensor, but hook returned 'float'"),
-    (minidl.ones(3, dtype=minidl.float64), RuntimeError, "has changed the size of value"),
-    (minidl.ones(2), RuntimeError, "has changed the type of value"),
-])
+@pytest.mark.parametrize(
+    "result, error, message",
+    [
+        (1.0, TypeError, "expected Tensor, but hook returned 'float'"),
+        (minidl.ones(3, dtype=minidl.float64), RuntimeError, "has changed the size of value"),
+        (minidl.ones(2), RuntimeError, "has changed the type of value"),
+    ],
+)
 def test_hooks_that_return_something_else(result, error, message):
     a = leaf(1.0, 2.0)
     a.register_hook(lambda g: result)
@@ -606,38 +625,90 @@ def test_hooks_under_create_graph_are_on_the_tape():
     assert g.item() == 18.0 and second.item() == 12.0
 
 
-# ---- names on the tape ------------------------------------------------------------------------------------------------
+# ---- names on the tape ---------------------------------------------------------------------------------------------
 
 NAMES = {
-    "x + y": "AddBackward0", "x - y": "SubBackward0", "2 - x": "RsubBackward1", "x * y": "MulBackward0",
-    "x / y": "DivBackward0", "-x": "NegBackward0", "x ** 2": "PowBackward0", "x ** y": "PowBackward1",
-    "2 ** x": "PowBackward2", "x @ y": "MmBackward0", "x.abs()": "AbsBackward0", "x.exp()": "ExpBackward0",
-    "x.log()": "LogBackward0", "x.sqrt()": "SqrtBackward0", "x.tanh()": "TanhBackward0", "x.relu()": "ReluBackward0",
-    "x.sigmoid()": "SigmoidBackward0", "x.clamp(min=0)": "ClampBackward1", "x.sum()": "SumBackward0",
-    "x.sum(0)": "SumBackward1", "x.mean()": "MeanBackward0", "x.mean((0, 1))": "MeanBackward1",
-    "x.amax(0)": "AmaxBackward0", "x.max()": "MaxBackward1", "x.max(0).values": "MaxBackward0",
-    "x.min(1).values": "MinBackward0", "x.var(0)": "VarBackward0", "x.logsumexp(0)": "LogsumexpBackward0",
-    "x.cumsum(0)": "CumsumBackward0", "x.sort().values": "SortBackward0", "x.softmax(0)": "SoftmaxBackward0",
-    "x.log_softmax(0)": "LogSoftmaxBackward0", "x.view(-1)": "ViewBackward0", "x.reshape(4, 1)": "ViewBackward0",
-    "x.flatten()": "ViewBackward0", "x.t()": "TBackward0", "x.T": "PermuteBackward0", "x.mT": "TransposeBackward0",
-    "x.transpose(0, 1)": "TransposeBackward0", "x.permute(1, 0)": "PermuteBackward0", "x.expand(2, 2, 2)": "ExpandBackward0",
-    "x.unsqueeze(0)": "UnsqueezeBackward0", "x[None].squeeze()": "SqueezeBackward0",
-    "x[None].squeeze(0)": "SqueezeBackward1", "x[0]": "SelectBackward0", "x[0, 1]": "SelectBackward0",
-    "x[:, 1]": "SelectBackward0", "x.select(1, 0)": "SelectBackward0", "x[1:]": "SliceBackward0",
-    "x[:, 1:]": "SliceBackward0", "x[None]": "UnsqueezeBackward0", "x[...]": "AliasBackward0",
-    "x.narrow(0, 0, 1)": "SliceBackward0", "x[[0, 1]]": "IndexBackward0", "x[x > 0]": "IndexBackward0",
-    "lib.cat([x, y])": "CatBackward0", "lib.stack([x, y])": "StackBackward0", "x.clone()": "CloneBackward0",
-    "x.float()": "ToCopyBackward0", "x.flip(0)": "FlipBackward0", "x.roll(1, 0)": "RollBackward0",
-    "x.repeat(2, 1)": "RepeatBackward0", "x.tril()": "TrilBackward0", "lib.where(x > 0, x, y)": "WhereBackward0",
-    "lib.maximum(x, y)": "MaximumBackward0", "x.masked_fill(x > 0, 0.0)": "MaskedFillBackward0",
-    "x.gather(0, lib.zeros(1, 2, dtype=lib.int64))": "GatherBackward0", "lib.bmm(x[None], y[None])": "BmmBackward0",
-    "F.linear(x, y, x[0])": "AddmmBackward0", "F.linear(x, y)": "MmBackward0",
+    "x + y": "AddBackward0",
+    "x - y": "SubBackward0",
+    "2 - x": "RsubBackward1",
+    "x * y": "MulBackward0",
+    "x / y": "DivBackward0",
+    "-x": "NegBackward0",
+    "x ** 2": "PowBackward0",
+    "x ** y": "PowBackward1",
+    "2 ** x": "PowBackward2",
+    "x @ y": "MmBackward0",
+    "x.abs()": "AbsBackward0",
+    "x.exp()": "ExpBackward0",
+    "x.log()": "LogBackward0",
+    "x.sqrt()": "SqrtBackward0",
+    "x.tanh()": "TanhBackward0",
+    "x.relu()": "ReluBackward0",
+    "x.sigmoid()": "SigmoidBackward0",
+    "x.clamp(min=0)": "ClampBackward1",
+    "x.sum()": "SumBackward0",
+    "x.sum(0)": "SumBackward1",
+    "x.mean()": "MeanBackward0",
+    "x.mean((0, 1))": "MeanBackward1",
+    "x.amax(0)": "AmaxBackward0",
+    "x.max()": "MaxBackward1",
+    "x.max(0).values": "MaxBackward0",
+    "x.min(1).values": "MinBackward0",
+    "x.var(0)": "VarBackward0",
+    "x.logsumexp(0)": "LogsumexpBackward0",
+    "x.cumsum(0)": "CumsumBackward0",
+    "x.sort().values": "SortBackward0",
+    "x.softmax(0)": "SoftmaxBackward0",
+    "x.log_softmax(0)": "LogSoftmaxBackward0",
+    "x.view(-1)": "ViewBackward0",
+    "x.reshape(4, 1)": "ViewBackward0",
+    "x.flatten()": "ViewBackward0",
+    "x.t()": "TBackward0",
+    "x.T": "PermuteBackward0",
+    "x.mT": "TransposeBackward0",
+    "x.transpose(0, 1)": "TransposeBackward0",
+    "x.permute(1, 0)": "PermuteBackward0",
+    "x.expand(2, 2, 2)": "ExpandBackward0",
+    "x.unsqueeze(0)": "UnsqueezeBackward0",
+    "x[None].squeeze()": "SqueezeBackward0",
+    "x[None].squeeze(0)": "SqueezeBackward1",
+    "x[0]": "SelectBackward0",
+    "x[0, 1]": "SelectBackward0",
+    "x[:, 1]": "SelectBackward0",
+    "x.select(1, 0)": "SelectBackward0",
+    "x[1:]": "SliceBackward0",
+    "x[:, 1:]": "SliceBackward0",
+    "x[None]": "UnsqueezeBackward0",
+    "x[...]": "AliasBackward0",
+    "x.narrow(0, 0, 1)": "SliceBackward0",
+    "x[[0, 1]]": "IndexBackward0",
+    "x[x > 0]": "IndexBackward0",
+    "lib.cat([x, y])": "CatBackward0",
+    "lib.stack([x, y])": "StackBackward0",
+    "x.clone()": "CloneBackward0",
+    "x.float()": "ToCopyBackward0",
+    "x.flip(0)": "FlipBackward0",
+    "x.roll(1, 0)": "RollBackward0",
+    "x.repeat(2, 1)": "RepeatBackward0",
+    "x.tril()": "TrilBackward0",
+    "lib.where(x > 0, x, y)": "WhereBackward0",
+    "lib.maximum(x, y)": "MaximumBackward0",
+    "x.masked_fill(x > 0, 0.0)": "MaskedFillBackward0",
+    "x.gather(0, lib.zeros(1, 2, dtype=lib.int64))": "GatherBackward0",
+    "lib.bmm(x[None], y[None])": "BmmBackward0",
+    "F.linear(x, y, x[0])": "AddmmBackward0",
+    "F.linear(x, y)": "MmBackward0",
     "F.conv2d(x[None, None], y[None, None])": "ConvolutionBackward0",
-    "F.max_pool2d(x[None, None], 2)": "MaxPool2DWithIndicesBackward0", "F.avg_pool2d(x[None, None], 2)": "AvgPool2DBackward0",
-    "F.cross_entropy(x, lib.tensor([0, 1]))": "NllLossBackward0", "F.nll_loss(x, lib.tensor([0, 1]))": "NllLossBackward0",
-    "F.mse_loss(x, y)": "MseLossBackward0", "F.leaky_relu(x)": "LeakyReluBackward0",
+    "F.max_pool2d(x[None, None], 2)": "MaxPool2DWithIndicesBackward0",
+    "F.avg_pool2d(x[None, None], 2)": "AvgPool2DBackward0",
+    "F.cross_entropy(x, lib.tensor([0, 1]))": "NllLossBackward0",
+    "F.nll_loss(x, lib.tensor([0, 1]))": "NllLossBackward0",
+    "F.mse_loss(x, y)": "MseLossBackward0",
+    "F.leaky_relu(x)": "LeakyReluBackward0",
     "F.batch_norm(x, None, None, training=True)": "NativeBatchNormBackward0",
-    "x.add_(y)": "AddBackward0", "x.zero_()": "ZeroBackward0", "x.mul_(2)": "MulBackward0",
+    "x.add_(y)": "AddBackward0",
+    "x.zero_()": "ZeroBackward0",
+    "x.mul_(2)": "MulBackward0",
 }
 
 
@@ -666,7 +737,9 @@ def test_the_graph_can_be_walked():
     assert exp.name() == "ExpBackward0" and number == 0
     assert accumulate.name() == "AccumulateGrad" and accumulate.variable is a
     ((mul, _),) = exp.next_functions
-    assert mul.name() == "MulBackward0" and [f.variable is v for (f, _), v in zip(mul.next_functions, (a, b), strict=True)]
+    assert mul.name() == "MulBackward0" and [
+        f.variable is v for (f, _), v in zip(mul.next_functions, (a, b), strict=True)
+    ]
     assert repr(add).startswith("<AddBackward0 object at 0x")
     assert (a * minidl.ones(1)).grad_fn.next_functions[1] == (None, 0)
     values, _ = (a * 1.0).max(0)

@@ -174,8 +174,8 @@ cdef class Op:
     saves_output  keep the first output: True, or (j, ...): if any argument j needs a gradient
     outputs       number of results that the user sees; further results of the device function are kept
     view          the result looks at the memory of the first argument
-    promotion     "arithmetic", "float" (integers become the default float) or "compare": how the dtypes of the
-                  arguments are brought together first
+    promotion     how the dtypes of the arguments are brought together first: "arithmetic", "float" (integers become
+                  the default float), "compare"; "subtract" and "count" refuse bool, "bits" refuses fractions
     forward       ``forward(F, *raw_arguments)`` where the op is more than one device function
     """
 
@@ -192,7 +192,7 @@ cdef class Op:
         self.outputs = outputs
         self.view = view
         self.forward = forward
-        self.promotion = (None, "arithmetic", "float", "compare").index(promotion)
+        self.promotion = (None, "arithmetic", "float", "compare", "subtract", "count", "bits").index(promotion)
         for position, wanted_by in (saves or {}).items():
             for other in wanted_by:
                 self.save_masks[position] |= 1ul << <int>other
@@ -414,7 +414,7 @@ cdef tuple promoted(Op op, tuple args):
             has_float_scalar = True
         elif argument is not None and not plain(argument):
             return PROMOTE(op.promotion, args)
-    if common == cnp.NPY_FLOAT or common == cnp.NPY_DOUBLE:
+    if (common == cnp.NPY_FLOAT or common == cnp.NPY_DOUBLE) and op.promotion != 6:
         return args
     if op.promotion == 2 or has_float_scalar or common != cnp.NPY_LONG:
         return PROMOTE(op.promotion, args)
@@ -519,6 +519,8 @@ cdef int require_writable(Op op, Tensor self) except -1:
     if cnp.PyArray_CheckExact(raw) and not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>raw):
         raise RuntimeError(f"{op.name}_: the memory under this tensor is read-only (it came from a read-only array); "
                            "use .clone() first")
+    if 0 in raw.shape:
+        return 0
     for size, stride in zip(raw.shape, raw.strides):
         if size > 1 and not stride and raw.size:
             raise RuntimeError(

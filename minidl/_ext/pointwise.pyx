@@ -26,6 +26,16 @@ from minidl._ext.storage cimport new_array
 cnp.import_array()
 cnp.import_ufunc()
 
+# From NumPy's header, which has kept these fields; its .pxd has them in some releases only.
+cdef extern from "numpy/ufuncobject.h":
+    ctypedef struct PyUFuncObject:
+        int nin
+        int nargs
+        int ntypes
+        void** functions
+        void** data
+        const char* types
+
 cdef extern from *:
     """
     #include <stddef.h>
@@ -145,13 +155,14 @@ cdef class Loops:
     cdef _borrow(self, cnp.ufunc ufunc, bint floats_only):
         """Take the loops of a ufunc whose inputs are all of one dtype; the first one counts, as in NumPy."""
         cdef int number, typenum, last
-        cdef const char* types = <const char*>ufunc.types
-        for number in range(ufunc.ntypes):
-            typenum, last = types[0], types[ufunc.nargs - 1]
-            if typenum < TYPES and types[ufunc.nin - 1] == typenum and self.of_type[typenum].function == NULL:
+        cdef PyUFuncObject* fields = <PyUFuncObject*>ufunc
+        cdef const char* types = fields.types
+        for number in range(fields.ntypes):
+            typenum, last = types[0], types[fields.nargs - 1]
+            if typenum < TYPES and types[fields.nin - 1] == typenum and self.of_type[typenum].function == NULL:
                 if not floats_only or typenum == cnp.NPY_FLOAT or typenum == cnp.NPY_DOUBLE:
-                    self.of_type[typenum] = Loop(<inner_loop><void*>ufunc.functions[number], ufunc.data[number], last)
-            types += ufunc.nargs
+                    self.of_type[typenum] = Loop(<inner_loop>fields.functions[number], fields.data[number], last)
+            types += fields.nargs
 
 
 cdef object apply_unary(Loops loops, cnp.ndarray x):

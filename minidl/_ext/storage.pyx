@@ -11,17 +11,12 @@ are made under the GIL, which is the lock.
 
 cimport cython
 cimport numpy as cnp
-from cpython.ref cimport Py_INCREF, PyTypeObject
 from libc.stdlib cimport free
 from posix.stdlib cimport posix_memalign
 
-cnp.import_array()
+from minidl._ext.array_over cimport array_over
 
-cdef extern from "numpy/arrayobject.h":
-    object PyArray_NewFromDescr(PyTypeObject* subtype, cnp.dtype descr, int nd, const cnp.npy_intp* dims,
-                                const cnp.npy_intp* strides, void* data, int flags, object obj)
-    int PyArray_SetBaseObject(cnp.ndarray arr, object obj) except -1
-    PyTypeObject PyArray_Type
+cnp.import_array()
 
 cdef extern from "sys/mman.h" nogil:
     int madvise(void* address, size_t length, int advice)
@@ -34,6 +29,8 @@ cdef enum:
     BINS = 4 * 48
     SMALLEST = 64           # bytes; bin 0
     HUGE_PAGE = 1 << 21     # bytes
+
+cdef size_t MOST_BYTES = (<size_t>7) << 51      # what the blocks of the last bin hold
 
 cdef struct Block:
     Block* next
@@ -101,21 +98,23 @@ cdef cnp.ndarray new_array(int ndim, cnp.npy_intp* shape, int typenum):
     cdef cnp.dtype descr = cnp.PyArray_DescrFromType(typenum)
     cdef size_t nbytes = cnp.PyDataType_ELSIZE(descr)
     cdef int axis
+    cdef bint too_many = False
     for axis in range(ndim):
-        nbytes *= shape[axis]
+        if shape[axis] < 0:
+            raise ValueError(f"a tensor cannot have the size {shape[axis]} at dimension {axis}")
+        if shape[axis] and nbytes > MOST_BYTES // <size_t>shape[axis]:
+            too_many = True
+        else:
+            nbytes *= shape[axis]
+    if too_many and nbytes:
+        raise MemoryError(f"CPU allocator: shape {tuple([shape[axis] for axis in range(ndim)])} takes more bytes than this "
+                          "machine can address")
     cdef Storage storage = Storage.__new__(Storage)
     cdef int index = bin_of(nbytes)
-    if index >= BINS:
-        raise MemoryError(f"CPU allocator: {nbytes} bytes are more than this machine can address")
     storage.data = _take(index)
     storage.bin = index
     storage.nbytes = nbytes
-    Py_INCREF(descr)
-    cdef cnp.ndarray array = PyArray_NewFromDescr(&PyArray_Type, descr, ndim, shape, NULL, storage.data,
-                                                  cnp.NPY_ARRAY_CARRAY, None)
-    Py_INCREF(storage)
-    PyArray_SetBaseObject(array, storage)
-    return array
+    return array_over(storage, storage.data, descr, ndim, shape, NULL, cnp.NPY_ARRAY_CARRAY)
 
 
 cdef cnp.ndarray new_like(cnp.ndarray other):
@@ -127,6 +126,8 @@ def empty(tuple shape, cnp.dtype dtype not None):
     """An uninitialised C-contiguous NumPy array of ``shape`` in memory of the caching allocator."""
     cdef cnp.npy_intp dims[64]
     cdef int axis, ndim = len(shape)
+    if dtype.num > cnp.NPY_DOUBLE:
+        raise TypeError(f"a tensor holds bool, integers, float32 or float64, not {dtype}")
     if ndim > 64:
         raise ValueError(f"a tensor has at most 64 dimensions, got {ndim}")
     for axis in range(ndim):

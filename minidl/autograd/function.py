@@ -41,6 +41,7 @@ class FunctionCtx:
     _released = False
     _kept: tuple[Any, ...] = ()
     _node: Any = None
+    _dtypes: tuple[Any, ...] = ()
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
@@ -103,7 +104,9 @@ class FunctionCtx:
             )
         with set_grad_enabled(create_graph):
             return tuple(
-                grad.to(dtype) if isinstance(grad, Tensor) and dtype is not None and grad.dtype.is_floating_point else grad
+                grad.to(dtype)
+                if isinstance(grad, Tensor) and dtype is not None and grad.dtype.is_floating_point
+                else grad
                 for grad, dtype in zip(results, self._dtypes, strict=False)
             )
 
@@ -113,8 +116,8 @@ def _require_changeable(function: type, tensor: Tensor) -> None:
     if tensor.is_leaf and tensor.requires_grad:
         raise RuntimeError("a leaf Variable that requires grad is being used in an in-place operation.")
     if tensor._base is not None:
-        raise RuntimeError(f"{function.__name__} changes a view in place (mark_dirty): the tape cannot follow that to the "
-                           "view's base; give it a .clone()")
+        raise RuntimeError(f"{function.__name__} changes a view in place (mark_dirty): the tape cannot follow that to "
+                           "the view's base; give it a .clone()")
 
 
 class Function:

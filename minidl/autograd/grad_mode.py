@@ -111,7 +111,10 @@ class set_grad_enabled(_Switch):
 
 
 class inference_mode(_Switch):
-    """Like ``no_grad``, and tensors made inside can never be put on a tape.  ``inference_mode(False)`` records again."""
+    """Like ``no_grad``, and tensors made inside can never be put on a tape.
+
+    ``inference_mode(False)`` records again.
+    """
 
     def __new__(cls, mode: bool | Callable[..., Any] = True) -> Any:
         if callable(mode):

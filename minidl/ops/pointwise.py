@@ -180,18 +180,21 @@ _BOTH = {0: (0, 1), 1: (0, 1)}
 
 _BINARY = {
     "add": Op("add", backward=_add_backward, promotion="arithmetic"),
-    "sub": Op("sub", lambda node: "RsubBackward1" if _number(node, 0) else "SubBackward0", backward=_sub_backward, promotion="arithmetic"),
+    "sub": Op("sub", lambda node: "RsubBackward1" if _number(node, 0) else "SubBackward0", backward=_sub_backward,
+              promotion="subtract"),
     "mul": Op("mul", backward=_mul_backward, saves=_EACH_FOR_THE_OTHER, promotion="arithmetic"),
     "div": Op("div", backward=_div_backward, saves={0: (1,), 1: (0, 1)}, promotion="float"),
-    "pow": Op("pow", lambda node: f"PowBackward{0 if _number(node, 1) else 2 if _number(node, 0) else 1}", backward=_pow_backward, saves=_BOTH, saves_output=(1,), promotion="arithmetic"),
+    "pow": Op("pow", lambda node: f"PowBackward{0 if _number(node, 1) else 2 if _number(node, 0) else 1}",
+              backward=_pow_backward, saves=_BOTH, saves_output=(1,), promotion="count"),
     "maximum": Op("maximum", backward=_pick_backward(True), saves=_BOTH, promotion="arithmetic"),
     "minimum": Op("minimum", backward=_pick_backward(False), saves=_BOTH, promotion="arithmetic"),
     "atan2": Op("atan2", "Atan2Backward0", backward=_atan2_backward, saves=_BOTH, promotion="float"),
-    "remainder": Op("remainder", lambda node: f"RemainderBackward{0 if _number(node, 1) else 1}", backward=_remainder_backward, saves={0: (1,), 1: (1,)}, promotion="arithmetic"),
-    "floor_divide": Op("floor_divide", promotion="arithmetic"),
+    "remainder": Op("remainder", lambda node: f"RemainderBackward{0 if _number(node, 1) else 1}",
+                    backward=_remainder_backward, saves={0: (1,), 1: (1,)}, promotion="count"),
+    "floor_divide": Op("floor_divide", promotion="count"),
     **{name: Op(name, promotion="compare") for name in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{name: Op(name, promotion="compare") for name in ("logical_and", "logical_or", "logical_xor")},
-    **{name: Op(name, promotion="arithmetic") for name in ("bitwise_and", "bitwise_or", "bitwise_xor")},
+    **{name: Op(name, promotion="bits") for name in ("bitwise_and", "bitwise_or", "bitwise_xor")},
 }
 
 # ---- conditions ---------------------------------------------------------------------------------------------------
@@ -295,14 +298,7 @@ def add(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
 
 
 def sub(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
-    """``input - alpha * other``.  Raises ``RuntimeError`` for two bool tensors."""
-    if isinstance(input, Tensor) and input.dtype.category == 0 and (
-        isinstance(other, bool) or (isinstance(other, Tensor) and other.dtype.category == 0)
-    ):
-        raise RuntimeError(
-            "Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` "
-            "operator instead."
-        )
+    """``input - alpha * other``.  Raises ``RuntimeError`` for bool tensors."""
     return _BINARY["sub"](input, other if alpha == 1 else other * alpha)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from minidl import _types
 from minidl._ext.core import Tensor
 
-_ARITHMETIC, _FLOAT, _COMPARE = 1, 2, 3
+_ARITHMETIC, _FLOAT, _COMPARE, _SUBTRACT, _COUNT, _BITS = 1, 2, 3, 4, 5, 6
 
 
 _TYPE_NAMES = {
@@ -41,11 +41,25 @@ def promote(kind: int, args: tuple[Any, ...]) -> tuple[Any, ...]:
         raise TypeError(f"expected a Tensor, got {', '.join(type(arg).__name__ for arg in args)}")
     args = tuple(_plain(arg, like) for arg in args)
     dtype = common_dtype(args)
+    if kind >= _SUBTRACT:
+        _refuse(kind, dtype, args)
     if kind == _FLOAT and not dtype.is_floating_point:
         dtype = _types.get_default_dtype()
     return tuple(
         arg.to(dtype) if isinstance(arg, Tensor) else _scalar(arg, dtype) if arg is not None else None for arg in args
     )
+
+
+def _refuse(kind: int, dtype: _types.dtype, args: tuple[Any, ...]) -> None:
+    """PyTorch's errors for dtypes with which an op has no meaning."""
+    if kind == _SUBTRACT and any(isinstance(arg, Tensor) and arg.dtype.category == 0 for arg in args):
+        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to "
+                           "invert a mask, use the `~` or `logical_not()` operator instead.")
+    if kind == _COUNT and dtype.category == 0:
+        raise NotImplementedError("this operation is not implemented for 'Bool'; convert one of the tensors first, "
+                                  "with .int() say")
+    if kind == _BITS and dtype.is_floating_point:
+        raise NotImplementedError(f"operations on bits are not implemented for '{type_name(dtype)}'")
 
 
 def _plain(arg: Any, like: Tensor) -> Any:

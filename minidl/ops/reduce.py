@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from minidl._ext.core import Op, Tensor
 from minidl._types import dtype as _dtype
+from minidl._types import get_default_dtype
 from minidl.ops.rules import count, normalize_dim, normalize_dims, with_dims
 
 
@@ -196,13 +197,20 @@ def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
     return min_result(*_min(input, normalize_dim(dim, input.ndim, "min"), keepdim))
 
 
+def _no_bool(input: Tensor, op: str) -> None:
+    if input.dtype.category == 0:
+        raise RuntimeError(f"{op}(): does not support bool input")
+
+
 def argmax(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Index (int64) of the largest value along ``dim``, or in the flattened tensor."""
+    _no_bool(input, "argmax")
     return _argmax(input, None if dim is None else normalize_dim(dim, input.ndim, "argmax"), keepdim)
 
 
 def argmin(input: Tensor, dim: int | None = None, keepdim: bool = False) -> Tensor:
     """Index (int64) of the smallest value along ``dim``, or in the flattened tensor."""
+    _no_bool(input, "argmin")
     return _argmin(input, None if dim is None else normalize_dim(dim, input.ndim, "argmin"), keepdim)
 
 
@@ -219,6 +227,8 @@ def all(input: Tensor, dim: Any = None, keepdim: bool = False) -> Tensor:
 def var(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *,
         correction: float = 1) -> Tensor:
     """Variance over ``dim``: squared deviations summed and divided by ``count - correction``."""
+    if not input.dtype.is_floating_point:
+        raise RuntimeError("std and var only support floating point and complex dtypes")
     if unbiased is not None:
         correction = 1 if unbiased else 0
     return _var(input, normalize_dims(dim, input.ndim, "var"), correction, keepdim)
@@ -232,6 +242,8 @@ def std(input: Tensor, dim: Any = None, unbiased: bool | None = None, keepdim: b
 
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """``log(sum(exp(input)))`` over ``dim``, without overflow."""
+    if not input.dtype.is_floating_point:
+        input = input.to(get_default_dtype())
     return _logsumexp(input, normalize_dims(dim, input.ndim, "logsumexp"), keepdim)
 
 
@@ -239,6 +251,9 @@ def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False) -> T
     """The ``p``-norm over ``dim``: ``sum(|x|**p) ** (1/p)``; its gradient at 0 is 0."""
     from minidl.ops import pointwise
 
+    if not input.dtype.is_floating_point:
+        raise RuntimeError(f"norm: expected a floating point tensor as input, got {input.dtype}; convert it with "
+                           ".float()")
     if p in (math.inf, "inf"):
         return amax(input.abs(), dim, keepdim)
     if p == 1:

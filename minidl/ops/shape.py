@@ -92,7 +92,8 @@ _reshape, _squeeze, _squeeze_dim, _unsqueeze = map(
 _permute, _t, _transpose = map(_permute_op, ("PermuteBackward0", "TBackward0", "TransposeBackward0"))
 _expand = Op("expand", backward=lambda F, node, grad: grad if grad.shape == node.args[0] else F.sum_to(
     grad, node.args[0]), view=True)
-_slice = Op("slice", _slice_name, backward=lambda F, node, grad: F.slice_backward(grad, node.args[0], node.args[1]), view=True)
+_slice = Op("slice", _slice_name, view=True,
+            backward=lambda F, node, grad: F.slice_backward(grad, node.args[0], node.args[1]))
 _slice_backward = Op("slice_backward", backward=lambda F, node, grad: F.slice(grad, node.args[2]))
 _copy = Op("copy", "CloneBackward0", backward=lambda F, node, grad: grad)
 _cast = Op("cast", "ToCopyBackward0", backward=_cast_backward, forward=lambda F, x, dtype, _: F.cast(x, dtype))
