@@ -1,10 +1,27 @@
 # Node: one recorded op; the hooks on it.  A part of core.pyx, which includes it.
 
+cdef list _graveyard = []       # edges of nodes that are gone
+cdef bint _burying = False
+
+
 @cython.final
 @cython.freelist(256)
-@cython.trashcan(True)
 cdef class Node:
     """One recorded op.  ``grad_fn`` of its outputs."""
+
+    def __dealloc__(self):
+        # A node may hold the last reference to the next, and so on for 200,000 of them: letting go of them one
+        # inside the other would overflow the C stack, so the edges are laid aside and let go of in a loop.
+        global _burying
+        if self.edges is None:
+            return
+        _graveyard.append(self.edges)
+        self.edges = None
+        if not _burying:
+            _burying = True
+            while _graveyard:
+                _graveyard.pop()
+            _burying = False
 
     def name(self):
         """PyTorch's name of this step, such as ``AddBackward0``."""

@@ -13,7 +13,6 @@ cdef object dunder(str name, tuple args):
 
 
 @cython.freelist(256)
-@cython.trashcan(True)
 cdef class Tensor:
     """An n-dimensional array with a tape: a view (shape, strides, offset) of a storage on some device.
 
