@@ -13,11 +13,6 @@ from minidl import nn
 from minidl.nn import init
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def lenet(nn):
     return nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),

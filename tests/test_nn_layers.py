@@ -13,12 +13,6 @@ import minidl
 from minidl import nn
 from minidl.nn import functional as F
 
-
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 LAYERS = {
     "Linear": (lambda nn: nn.Linear(7, 5), (4, 7)),
     "Linear vector": (lambda nn: nn.Linear(7, 5), (7,)),

@@ -15,11 +15,6 @@ import minidl
 from minidl import nn
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 class Net(nn.Module):
     def __init__(self):
         super().__init__()

@@ -20,11 +20,6 @@ each_device = pytest.mark.parametrize("device", DEVICES, ids=["reference", "cpu"
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def make_arrays(dtype, shapes=SHAPES, seed=0):
     rng = np.random.default_rng(seed)
     parameters = [np.asarray(rng.normal(size=shape), dtype) for shape in shapes]
