@@ -11,6 +11,7 @@ from tape_parts import Scale, leaf
 
 import minidl
 from minidl._ext import core
+from minidl.autograd.function import FunctionCtx
 
 # ---- no cycles -----------------------------------------------------------------------------------------------------
 
@@ -30,6 +31,7 @@ def left_for_gc(function):
             for found in gc.garbage
             if isinstance(found, (minidl.Tensor, core.Node, core.View, core.RemovableHandle, core.Hooks, np.ndarray))
             or type(found).__name__.endswith("Backward")
+            or (isinstance(found, type) and issubclass(found, FunctionCtx))
         ]
     finally:
         gc.set_debug(0)
