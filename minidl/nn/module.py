@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from minidl._tensor import Parameter, Tensor
 from minidl._types import as_dtype, dtype
-from minidl.autograd import RemovableHandle, no_grad
+from minidl.autograd import Hooks, RemovableHandle, no_grad
 from minidl.nn.errors import LayerError
 from minidl.nn.hooks import add_hook, call_with_hooks
 from minidl.nn.state import IncompatibleKeys, load_state_dict, persistent_tensors
@@ -40,8 +40,8 @@ class Module:
 
     def __init__(self) -> None:
         self.__dict__.update(
-            training=True, _parameters={}, _buffers={}, _modules={}, _non_persistent=set(), _forward_pre_hooks={},
-            _forward_hooks={}, _backward_hooks={})
+            training=True, _parameters={}, _buffers={}, _modules={}, _non_persistent=set(), _forward_pre_hooks=Hooks(),
+            _forward_hooks=Hooks(), _backward_hooks=Hooks())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every subclass writes its own."""
