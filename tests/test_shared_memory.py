@@ -49,6 +49,27 @@ def test_numpy_arrays_of_every_layout():
         minidl.from_numpy([1, 2])
 
 
+def parts(array):
+    return {"whole": array, "slice": array[3:], "rows": array.reshape(4, 3)[1:, ::2], "transposed":
+            array.reshape(3, 4)[1:].T, "one": array[5:6].reshape(()), "empty": array[4:4]}
+
+
+@pytest.mark.parametrize("name", parts(np.zeros(12)))
+def test_an_array_that_is_part_of_another_starts_at_offset_0(name):
+    array = parts(np.arange(12.0))[name]
+    x = minidl.from_numpy(array)
+    assert x.storage_offset() == 0
+    assert x.data_ptr() == array.ctypes.data or not array.size
+    assert x.tolist() == array.tolist()
+    assert x.stride() == tuple(s // array.itemsize for s in array.strides)
+
+
+def test_offsets_in_a_part_of_an_array_count_from_its_start():
+    x = minidl.from_numpy(np.arange(12.0)[3:])
+    assert (x[2:].storage_offset(), x[2:][1:].detach().storage_offset()) == (2, 3)
+    assert minidl.from_numpy(x[2:].numpy()).storage_offset() == 0
+
+
 def test_read_only_arrays_cannot_be_written_through():
     array = np.ones(3)
     array.flags.writeable = False

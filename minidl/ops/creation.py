@@ -106,7 +106,8 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if any(stride < 0 for stride in array.strides):
         raise ValueError("from_numpy(): at least one stride of the array is negative, and tensors with negative "
                          "strides are not supported; use array.copy()")
-    return from_raw(array.view(np.ndarray), backend_of(None))
+    # Through a memoryview the new array knows nothing of the array that this one is a part of: offsets start here.
+    return from_raw(np.asarray(array.data), backend_of(None))
 
 
 def from_dlpack(source: Any) -> Tensor:
