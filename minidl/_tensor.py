@@ -388,6 +388,7 @@ def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | 
 
 
 def share_memory_(self: Tensor) -> Tensor:
+    """Raises ``NotImplementedError``: tensors go to other processes by value."""
     raise NotImplementedError("share_memory_: minidl has no shared memory between processes; send tensors by value")
 
 
