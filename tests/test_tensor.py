@@ -138,5 +138,6 @@ def test_options_of_in_place_methods_are_not_lost():
     assert x.clone().mul_(other=2.0).tolist() == [14.0, -14.0]
     assert x.clone().pow_(exponent=2).tolist() == [49.0, 49.0]
     assert x.clone().masked_fill_(mask=x > 0, value=1.0).tolist() == [1.0, -7.0]
-    with pytest.raises(TypeError, match="decimals"):
-        x.round_(decimals=2)
+    assert (x / 4).round_(decimals=1).tolist() == (minidl.tensor([18.0, -18.0]) / 10).tolist()
+    with pytest.raises(TypeError, match="digits"):
+        x.round_(digits=2)
