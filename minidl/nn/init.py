@@ -120,10 +120,3 @@ def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinea
         warnings.warn("Initializing zero-element tensors is a no-op", stacklevel=2)
         return tensor
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
-
-
-def uniform_within_fan_in(bias: Tensor, weight: Tensor) -> Tensor:
-    """Uniform in +-1/sqrt(fan_in) of ``weight``: how Linear and the convolutions start their bias."""
-    fan_in, _ = _calculate_fan_in_and_fan_out(weight)
-    bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
-    return uniform_(bias, -bound, bound)
