@@ -231,6 +231,41 @@ def test_loading_leniently_and_wrongly():
         net.load_state_dict({"scale": "five"}, strict=False)
 
 
+@pytest.mark.parametrize("library", ["minidl", "torch"])
+def test_assigning_a_state(library):
+    """The same program in PyTorch shows that it is the same there."""
+    library = minidl if library == "minidl" else pytest.importorskip("torch")
+    net = library.nn.Sequential(library.nn.Linear(2, 3), library.nn.BatchNorm2d(3))
+    net[0].bias.requires_grad_(False)
+    parameter = library.nn.Parameter(library.ones(3))
+    weight = library.arange(6.0).double().reshape(3, 2)
+    mean = library.ones(3)
+    state = {"0.weight": weight, "0.bias": parameter, "1.running_mean": mean}
+    old = net[0].weight
+    assert net.load_state_dict(state, strict=False, assign=True).unexpected_keys == []
+    assert net[0].weight is not old
+    assert isinstance(net[0].weight, library.nn.Parameter)
+    assert net[0].weight.dtype is library.float64
+    assert net[0].weight.requires_grad
+    weight[0, 0] = 9  # the memory is shared
+    assert net[0].weight[0, 0] == 9
+    assert net[0].bias is parameter
+    assert not parameter.requires_grad
+    assert net[1].running_mean is mean
+    assert dict(net.named_parameters())["0.weight"] is net[0].weight
+    assert "running_mean" not in dict(net[1].named_parameters())
+
+
+def test_assigning_what_does_not_fit_changes_nothing():
+    net = Net()
+    scale = net.scale
+    with pytest.raises(RuntimeError, match="size mismatch for mean"):
+        net.load_state_dict({"scale": np.float32([5]), "mean": np.zeros(4)}, strict=False, assign=True)
+    assert net.scale is scale
+    net.load_state_dict({"scale": np.float32([5])}, strict=False, assign=True)
+    assert net.scale is not scale and net.scale.tolist() == [5]
+
+
 def test_shared_parameters():
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     net[1].weight = net[0].weight

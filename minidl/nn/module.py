@@ -250,13 +250,17 @@ class Module:
             state[key] = tensor if keep_vars else tensor.detach()
         return state
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True,
+                        assign: bool = False) -> IncompatibleKeys:
         """Copy values (tensors, NumPy arrays or PyTorch tensors) into the parameters and buffers of the same paths.
+
+        With ``assign`` the given tensors themselves take their places, with their dtypes and devices (make the
+        optimizer afterwards); ``requires_grad`` stays as it is in the module.
 
         Returns the missing and the unexpected keys.  Raises ``RuntimeError`` that lists them if ``strict``, and every
         shape that differs in any case; nothing has been changed then.
         """
-        return load_state_dict(self, state_dict, strict)
+        return load_state_dict(self, state_dict, strict, assign)
 
     # -- changes to the whole tree
 
