@@ -115,7 +115,7 @@ def test_fills_are_pytorchs(torch, name, shape, dtype):
 
 @pytest.mark.parametrize(("a", "b"), [(-0.4, 0.6), (1.5, 3.0)])
 def test_truncated_normal_numbers_have_their_distribution(a, b):
-    """Of 40000 numbers the shares lie further than 0.02 from the exact ones with a chance of 2 exp(-2 40000 0.02**2)."""
+    """The shares of 40000 numbers are 0.02 or more from the exact ones with a chance of 2 exp(-2 40000 0.02**2)."""
     minidl.manual_seed(3)
     drawn = np.sort(init.trunc_normal_(minidl.empty(200, 200, dtype=minidl.float64), a=a, b=b).numpy().ravel())
     assert a <= drawn[0] and drawn[-1] <= b

@@ -40,5 +40,6 @@ __all__ = [
     "Conv2d", "CrossEntropyLoss", "Dropout", "Dropout2d", "ELU", "Flatten", "GELU", "HuberLoss", "Identity", "L1Loss",
     "LeakyReLU", "Linear", "LogSigmoid", "LogSoftmax", "MSELoss", "MaxPool2d", "Module", "ModuleDict", "ModuleList",
     "NLLLoss", "Parameter", "ParameterDict", "ParameterList", "ReLU", "ReflectionPad2d", "ReplicationPad2d",
-    "Sequential", "ShapeError", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "Unflatten", "ZeroPad2d", "functional", "init", "utils",
+    "Sequential", "ShapeError", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "Unflatten", "ZeroPad2d",
+    "functional", "init", "utils",
 ]
