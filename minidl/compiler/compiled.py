@@ -177,8 +177,8 @@ def compile(fn: Callable[..., Any]) -> Compiled:
     """``fn``, a training step or a module, from its fourth call on without Python per op.
 
     The first call runs as it is written, the next two are recorded: every call of a device function, in forward,
-    backward and optimizer.  If both did the same, all memory is planned once, and from then on a call repeats the device
-    functions on it: the same bits as before, at a fraction of the cost for small networks.
+    backward and optimizer.  If both did the same, all memory is planned once, and from then on a call repeats the
+    device functions on it: the same bits as before, at a fraction of the cost for small networks.
 
         @minidl.compile
         def step(images, labels):
