@@ -32,7 +32,7 @@ def _raw_dtype(dtype: Any) -> np.dtype:
 
 def shape_of(sizes: tuple[Any, ...], op: str, named: Any = None) -> tuple[int, ...]:
     """A shape given number by number, as one sequence, or by name.  Raises ``RuntimeError`` for a negative size."""
-    size = given(sizes, named, op)
+    size = sizes if len(sizes) > 1 and named is None else given(sizes, named, op)
     try:
         shape = tuple(map(operator.index, size))
     except TypeError:

@@ -135,7 +135,7 @@ def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
 
 def view(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """The same memory in another shape.  Raises ``RuntimeError`` where only a copy could have it."""
-    result = reshape(input, *sizes, shape=size)
+    result = _reshape(input, _complete(input, given(sizes, size, "view")))
     if result._raw.size and not input._backend.same_memory(result._raw, input._raw):
         raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension "
                            "spans across two contiguous subspaces). Use .reshape(...) instead.")
