@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl import _printing, _random, _types
+from minidl import _random, _types
 from minidl._devices.registry import backend_of
 from minidl._ext import core
 from minidl._ext.core import Parameter, Tensor
@@ -108,6 +108,8 @@ def _contains(self: Tensor, element: Any) -> bool:
 
 
 def _repr(self: Tensor) -> str:
+    from minidl import _printing
+
     grad_fn = self.grad_fn
     text = _printing.tensor_repr(
         self._backend.to_host(self._raw), str(self.device), self.requires_grad, grad_fn and grad_fn.name())
