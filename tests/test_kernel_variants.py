@@ -84,6 +84,23 @@ def test_sgd(isa, momentum, nesterov, weight_decay, maximize, size):
         assert_close(one, two)
 
 
+@pytest.mark.parametrize("beta1", [0.9, 0.3])
+@pytest.mark.parametrize("weight_decay, decoupled", [(0.0, False), (0.01, False), (0.01, True)])
+@pytest.mark.parametrize("amsgrad", [False, True])
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("size", [1, 15, 16, 100])
+def test_adam(isa, beta1, weight_decay, decoupled, amsgrad, maximize, size):
+    mine = [numbers(size), *(np.zeros(size, np.float32) for _ in range(3))]
+    theirs = [each.copy() for each in mine]
+    for step in (1, 2, 3):
+        grad = numbers(size, seed=step)
+        for device, (parameter, average, square, largest) in ((CPU_DEVICE, mine), (REFERENCE, theirs)):
+            device.adam_step([parameter], [grad], [average], [square], [largest] if amsgrad else None, [step], 0.1,
+                             beta1, 0.99, 1e-8, weight_decay, amsgrad, maximize, decoupled)
+    for one, two in zip(mine, theirs, strict=True):
+        assert_close(one, two)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 3), st.integers(2, 12), st.integers(2, 75), st.integers(0, 3))
 def test_pooling_by_two(planes, H, W, seed):
