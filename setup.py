@@ -38,6 +38,7 @@ ALL_SETS = ("base", "avx2", "avx512")
 C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "gemm": {"minidl/_ext/few_rows.c": ALL_SETS},
     "optimizer": {"minidl/_ext/optimizer_runs.c": ALL_SETS},
+    "pixels": {"minidl/_ext/pixel_runs.c": ALL_SETS},
     "pooling": {"minidl/_ext/windows.c": ALL_SETS},
 }
 INSTRUCTION_SETS = {
