@@ -12,6 +12,7 @@ To add a kernel:
 4. The call in conv2d.pyx: an ``if`` at the head of ``forward``, ``backward_input`` or ``backward_weight``.
 """
 
+from minidl._ext.conv2d_direct cimport direct_fits_input, direct_wins, direct_wins_pointwise
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
 
 ctypedef bint (*Condition)(Direction direction, const Conv2d* g) noexcept nogil
@@ -41,6 +42,8 @@ cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_floa
                 and g.pad_top == g.pad_left == g.pad_bottom == g.pad_right == 0)
     if kernel == DEPTHWISE:
         return g.groups == g.C
+    if kernel == DIRECT_ROWS or kernel == DIRECT_CHANNELS:
+        return is_float32 and g.groups == 1 and (direction != BACKWARD_INPUT or direct_fits_input(g))
     return True
 
 
@@ -52,6 +55,18 @@ cdef bint several_groups(Direction direction, const Conv2d* g) noexcept nogil:
     return g.groups > 1
 
 
+cdef bint rows_win(Direction direction, const Conv2d* g) noexcept nogil:
+    return direct_wins(False, direction, g)
+
+
+cdef bint channels_win(Direction direction, const Conv2d* g) noexcept nogil:
+    return direct_wins(True, direction, g)
+
+
+cdef bint rows_win_pointwise(Direction direction, const Conv2d* g) noexcept nogil:
+    return fits(POINTWISE, direction, g, True) and direct_wins_pointwise(direction, g)
+
+
 cdef void add(Kernel kernel, int directions, Condition holds, const char* reason) noexcept:
     global _count
     _rules[_count] = Rule(kernel, directions, holds, reason)
@@ -60,7 +75,13 @@ cdef void add(Kernel kernel, int directions, Condition holds, const char* reason
 
 cdef void _fill() noexcept:
     add(DEPTHWISE, ALL, several_groups, b"one input channel per group: a matrix product would have one column per tap")
+    add(DIRECT_ROWS, ALL, rows_win_pointwise,
+        b"1x1 between few channels and on long rows: a matrix product would be thin")
     add(POINTWISE, ALL, always, b"1x1, stride 1, no padding: the image itself is the matrix, nothing is copied")
+    add(DIRECT_ROWS, ALL, rows_win,
+        b"neighbours of a row fill a vector better than output channels do: loops over shifted rows, no im2col")
+    add(DIRECT_CHANNELS, ALL, channels_win,
+        b"output channels fill a vector better than neighbours of a row do: a vector of them per pixel, no im2col")
     add(IM2COL, ALL, always, b"no rule names a faster kernel for this shape and dtype")
 
 _fill()
