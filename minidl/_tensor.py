@@ -16,6 +16,7 @@ from minidl import _printing, _random, _types
 from minidl._devices.registry import backend_of
 from minidl._ext import core
 from minidl._ext.core import REGISTERED, Parameter, Tensor, inplace
+from minidl._ext.engine import run_from_number as _run_from_number
 from minidl.autograd.backward import backward as _backward
 from minidl.ops import creation, indexing, matmul, pointwise, promotion, reduce, shape, softmax
 
@@ -384,7 +385,8 @@ def squeeze_methods(view: Any, name: str) -> Any:
 def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
              create_graph: bool = False, inputs: Any = None) -> None:
     """Sum the gradients of this tensor into the ``.grad`` of the leaves; see ``minidl.autograd.backward``."""
-    _backward(self, gradient, retain_graph, create_graph, inputs)
+    if gradient is not None or create_graph or inputs is not None or not _run_from_number(self, bool(retain_graph)):
+        _backward(self, gradient, retain_graph, create_graph, inputs)
 
 
 def share_memory_(self: Tensor) -> Tensor:

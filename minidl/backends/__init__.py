@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+from minidl.backends import cpu
+
 
 class _Absent:
     """A backend that minidl does not have."""

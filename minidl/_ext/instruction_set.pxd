@@ -1,0 +1,1 @@
+cdef int isa_level() noexcept nogil
