@@ -44,17 +44,18 @@ def main() -> None:
     found = setting()
     print(heading(found))
     rows: list[Row] = []
+    wrong = ""
     try:
         timed = [name for name in names if name in FAMILIES]
         for threads in dict.fromkeys(asked.threads) if timed else ():
             with Processes([kind for kind in kinds if installed(kind)], threads) as peers:
                 for family in timed:
-                    rows += _family(family, peers, threads, options, kinds)
-    except DisagreementError as wrong:
-        sys.exit(f"benchmarks: {wrong}")
+                    _family(family, peers, threads, options, kinds, rows)
+    except DisagreementError as error:
+        wrong = f"benchmarks: {error}"
     present = [kind for kind in kinds if installed(kind)]
     for name in names:
-        if name in MEASURES:
+        if name in MEASURES and not wrong:
             module = importlib.import_module(f"benchmarks.{MEASURES[name]}")
             _print(name, columns(kinds))
             for row in module.rows(options, present):
@@ -64,21 +65,23 @@ def main() -> None:
     if asked.json:
         with open(asked.json, "w") as file:
             json.dump({"setting": found, "rows": [row.as_dict() for row in rows]}, file, indent=1)
+    if wrong:
+        sys.exit(wrong)
 
 
-def _family(family: str, peers: dict[str, Peer], threads: int, options: Options, kinds: list[str]) -> list[Row]:
-    """Time and print its cases."""
+def _family(family: str, peers: dict[str, Peer], threads: int, options: Options, kinds: list[str],
+            rows: list[Row]) -> None:
+    """Time and print its cases, and put them to the rows."""
     cases = importlib.import_module(f"benchmarks.{FAMILIES[family]}").cases(family, options)
     _print(f"{family}, {threads} thread{'s' * (threads > 1)}", columns(kinds))
-    rows = []
+    first = len(rows)
     for case in cases:
         row = measure(family, case, peers, threads, options)
         if row is not None:
             print(line(row, kinds), flush=True)
             rows.append(row)
-    for told in means(rows, kinds):
+    for told in means(rows[first:], kinds):
         print(told)
-    return rows
 
 
 def _print(title: str, head: str) -> None:

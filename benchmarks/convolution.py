@@ -50,7 +50,7 @@ class Layer(NamedTuple):
 
 
 def _square(batch: int, channels: int, size: int, *rest: int, **options: Any) -> Layer:
-    return Layer((batch, channels, size, size), *rest, **options)
+    return Layer((batch, channels, size, size), *rest, **options)  # type: ignore[arg-type]
 
 
 LAYERS = {

@@ -9,7 +9,7 @@ def LeNet(lib: Any) -> Any:  # noqa: N802  they stand for classes
     """LeNet-5 for 28x28 digits."""
     nn = lib.nn
 
-    class LeNet(nn.Module):  # type: ignore[misc, name-defined]
+    class LeNet(nn.Module):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.conv1 = nn.Conv2d(1, 6, 5, padding=2)
@@ -46,7 +46,7 @@ def VGG(lib: Any, width: int = 64) -> Any:  # noqa: N802
 def _basic_block(lib: Any, channels: int, wide: int, stride: int) -> Any:
     nn = lib.nn
 
-    class BasicBlock(nn.Module):  # type: ignore[misc, name-defined]
+    class BasicBlock(nn.Module):  # type: ignore[name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.conv1 = nn.Conv2d(channels, wide, 3, stride, 1, bias=False)

@@ -9,10 +9,11 @@ import numpy as np
 
 from benchmarks.case import Job, Library, Result, numpy_of
 
-RATE, MOMENTUM = 0.01, 0.9
-COMPARED = 3                # steps before anything is timed
-LOSS_TOLERANCE = 1e-4       # float32: each step rounds a few thousand sums, and the next ones start from there
-MOVED_TOLERANCE = 0.02      # of how far the weights were moved: gradients of many rounded activations
+RATE, MOMENTUM = 0.001, 0.9     # ten times as fast, VGG and ResNet-18 amplify rounding: losses part by 2e-4 in 3 steps
+COMPARED = 3                    # steps before anything is timed
+# Measured against float64, over all networks and formats: losses of three steps within 4e-5, PyTorch's and minidl's
+# alike.  A ReLU that rounding turns on or off changes single gradients, by up to a percent of the largest.
+LOSS_TOLERANCE, MOVED_TOLERANCE = 1e-4, 0.03
 
 
 def training_job(library: Library, make: Callable[[Any], Any], images: np.ndarray, labels: np.ndarray,
@@ -27,11 +28,12 @@ def training_job(library: Library, make: Callable[[Any], Any], images: np.ndarra
         if compiled and library.name == "minidl":
             step = library.lib.compile(step)
     before = weights()
-    losses = [float(numpy_of(step())) for _ in range(COMPARED)]
+    losses = [float(numpy_of(step()))]
     moved = [after - start for after, start in zip(weights(), before, strict=True)]
+    losses += [float(numpy_of(step())) for _ in range(COMPARED - 1)]
     return Job(step, [Result("losses", np.array(losses), LOSS_TOLERANCE),
-                      Result("what the first weights moved by", moved[0], MOVED_TOLERANCE),
-                      Result("what the last weights moved by", moved[1], MOVED_TOLERANCE)])
+                      Result("what the first weights moved by in one step", moved[0], MOVED_TOLERANCE),
+                      Result("what the last weights moved by in one step", moved[1], MOVED_TOLERANCE)])
 
 
 def _eager(library: Library, make: Callable[[Any], Any], images: np.ndarray,
