@@ -33,9 +33,11 @@ SYSTEM_BLAS = ("openblas", "flexiblas", "cblas", "blas")  # pkg-config modules t
 
 # Helpers in plain C: extension -> {C file: the instruction sets it is compiled for}.  A file is compiled once for each,
 # with ISA defined as the name (so that functions can be called conv_##ISA) and ISA_<name> defined for ``#if``.
+ALL_SETS = ("base", "avx2", "avx512")
 C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
-    "gemm": {"minidl/_ext/few_rows.c": ("base", "avx2", "avx512")},
-    "optimizer": {"minidl/_ext/optimizer_runs.c": ("base", "avx2", "avx512")},
+    "gemm": {"minidl/_ext/few_rows.c": ALL_SETS},
+    "optimizer": {"minidl/_ext/optimizer_runs.c": ALL_SETS},
+    "pooling": {"minidl/_ext/windows.c": ALL_SETS},
 }
 INSTRUCTION_SETS = {
     "base": [],

@@ -53,6 +53,8 @@ def main() -> None:
                     _family(family, peers, threads, options, kinds, rows)
     except DisagreementError as error:
         wrong = f"benchmarks: {error}"
+    except KeyboardInterrupt:
+        wrong = "benchmarks: interrupted"
     present = [kind for kind in kinds if installed(kind)]
     for name in names:
         if name in MEASURES and not wrong:

@@ -13,6 +13,7 @@ cdef class Op:
     cdef unsigned long save_masks[8]
     cdef object bound_backend
     cdef object bound
+    cdef unsigned long bound_at         # the number of ``rebind`` calls when it was bound
     cdef object bind(self, object backend)
     cdef object call(self, tuple args)
     cdef object run(self, object backend, list raws)

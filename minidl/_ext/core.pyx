@@ -53,6 +53,7 @@ cdef dict DUNDERS = {}              # name -> function behind a special method t
 cdef object PROMOTE = None
 cdef object CHECK_CAST = None
 cdef unsigned long _sequence = 0
+cdef unsigned long _bindings = 0
 cdef Op _add = None, _sub = None, _mul = None, _div = None, _neg = None, _pow = None
 cdef object _matmul = None
 
@@ -128,7 +129,7 @@ cdef inline object shape_of(object raw):
     return raw.shape
 
 
-cdef object memory_root(object raw):
+cpdef object memory_root(object raw):
     """Whatever owns the memory under a chain of views."""
     cdef object base = raw.base
     while isinstance(base, np.ndarray):
@@ -184,6 +185,12 @@ def from_raw(raw, backend):
 def raw_view(Tensor source not None, raw):
     """A Tensor over ``raw``, which lies in the storage of ``source``, off the tape."""
     return new_tensor(raw, source.backend, source.storage)
+
+
+def rebind():
+    """Let every op look up its device function anew: a backend has been given other functions."""
+    global _bindings
+    _bindings += 1
 
 
 def with_gradients(list tensors not None):

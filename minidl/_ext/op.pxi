@@ -44,9 +44,10 @@ cdef class Op:
         return self.call(args)
 
     cdef object bind(self, object backend):
-        if self.bound_backend is not backend:
+        if self.bound_backend is not backend or self.bound_at != _bindings:
             self.bound = getattr(backend, self.name) if self.forward is None else None
             self.bound_backend = backend
+            self.bound_at = _bindings
         return self.bound
 
     cdef object run(self, object backend, list raws):

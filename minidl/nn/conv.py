@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from minidl import geometry
-from minidl._tensor import Parameter, Tensor
+from minidl._tensor import Tensor
 from minidl.nn import functional as F
-from minidl.nn import init
 from minidl.nn.errors import explained
 from minidl.nn.functional.convolution import IntOrPair, batched, conv_shapes
 from minidl.nn.sliding import SlidingWindow, per_side
+from minidl.nn.weighted import Weighted
 from minidl.ops import conv
-from minidl.ops.creation import empty
 
 _PADDINGS = ("same", "valid")
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class ConvNd(SlidingWindow):
+class ConvNd(SlidingWindow, Weighted):
     """The options, weights and name of a convolution layer over ``sides`` dimensions."""
 
     sides: int
-    bias: Parameter | None
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
                  transposed: bool, output_padding: Any, groups: int, bias: bool, padding_mode: str, device: Any,
@@ -45,18 +42,8 @@ class ConvNd(SlidingWindow):
         self.groups = groups
         self.padding_mode = padding_mode
         first, second = (in_channels, out_channels) if transposed else (out_channels, in_channels)
-        self.weight = Parameter(empty((first, second // groups, *self.kernel_size), device=device, dtype=dtype))
-        if bias:
-            self.bias = Parameter(empty(out_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw new weights."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            init.uniform_within_fan_in(self.bias, self.weight)
+        self._make_parameters((first, second // groups, *self.kernel_size), out_channels if bias else None, device,
+                              dtype)
 
     def _cure(self, input: Tensor) -> str:
         """What would make the layer fit an input with another number of channels."""
