@@ -92,8 +92,8 @@ class Local:
 class Process:
     """A process with one library, and the columns that it serves."""
 
-    def __init__(self, kind: Kind, threads: int) -> None:
-        environment = os.environ | dict(kind.environment)
+    def __init__(self, kind: Kind, threads: int, bind: bool = False) -> None:
+        environment = os.environ | dict(kind.environment) | ({"OMP_PROC_BIND": "true"} if bind else {})
         if kind.library.is_jax:
             environment["JAX_PLATFORMS"] = "cpu"
             if threads == 1:
@@ -141,15 +141,18 @@ class Remote:
 
 
 class Processes:
-    """The processes of all columns for one number of threads; a context manager."""
+    """The processes of all columns for one number of threads; a context manager.
 
-    def __init__(self, kinds: list[str], threads: int) -> None:
+    With ``bind`` the threads of OpenMP stay on a processor each, in every process alike.
+    """
+
+    def __init__(self, kinds: list[str], threads: int, bind: bool = False) -> None:
         self.processes: dict[str, Process] = {}
         self.peers: dict[str, Peer] = {}
         for name in kinds:
             kind = KINDS[name]
             if kind.process not in self.processes:
-                self.processes[kind.process] = Process(kind, threads)
+                self.processes[kind.process] = Process(kind, threads, bind)
             self.peers[name] = Remote(self.processes[kind.process], kind.library)
 
     def __enter__(self) -> dict[str, Peer]:

@@ -97,7 +97,8 @@ def verdict(rows: Sequence[Row]) -> list[str]:
     if disturbed * 4 > len(spreads) or os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1):
         lines.append(
             "       That was a busy machine.  Stop what else runs, or give the run a group and a priority of its own,\n"
-            "       as root: setsid bash -c 'echo -15 > /proc/self/autogroup; exec python -m benchmarks'\n"
-            "       OMP_WAIT_POLICY=passive keeps threads that wait from taking processors; left alone, minidl's spin\n"
-            "       for microseconds and PyTorch's for milliseconds.")
+            "       as root: setsid bash -c 'echo -15 > /proc/self/autogroup; exec python -m benchmarks --bind'\n"
+            "       --bind keeps the two threads of a library on two processors (OMP_PROC_BIND=true); left alone, threads\n"
+            "       that sleep while they wait, as minidl's do after microseconds, may both wake on one.  PyTorch's spin for\n"
+            "       milliseconds; OMP_WAIT_POLICY=passive stops that.")
     return lines
