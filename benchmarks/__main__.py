@@ -23,8 +23,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2] if (os.cpu_count() or 1) > 1 else [1])
     parser.add_argument("--peers", nargs="+", metavar="PEER", choices=list(KINDS)[1:], default=list(KINDS)[1:],
                         help=f"beside whom: {', '.join(list(KINDS)[1:])}; without it all that are installed")
-    parser.add_argument("--bind", action="store_true", help="OMP_PROC_BIND=true for every library: on a busy machine two "
-                        "threads may otherwise sit on one processor through a whole run")
+    parser.add_argument("--bind", action="store_true", help="OMP_PROC_BIND=true for minidl and PyTorch: on a busy "
+                        "machine two threads may otherwise sit on one processor through a whole run")
     parser.add_argument("--quick", action="store_true", help="fewer calls: minutes become seconds, noise grows")
     parser.add_argument("--tiny", action="store_true", help="the smallest sizes: whether it works, not how fast")
     parser.add_argument("--mnist", metavar="ROOT", help="folder with MNIST's files, for epoch, target and mnist")

@@ -93,7 +93,9 @@ class Process:
     """A process with one library, and the columns that it serves."""
 
     def __init__(self, kind: Kind, threads: int, bind: bool = False) -> None:
-        environment = os.environ | dict(kind.environment) | ({"OMP_PROC_BIND": "true"} if bind else {})
+        environment = os.environ | dict(kind.environment)
+        if bind and not kind.library.is_jax:  # JAX's threads would inherit the one processor of its main thread
+            environment["OMP_PROC_BIND"] = "true"
         if kind.library.is_jax:
             environment["JAX_PLATFORMS"] = "cpu"
             if threads == 1:
@@ -143,7 +145,7 @@ class Remote:
 class Processes:
     """The processes of all columns for one number of threads; a context manager.
 
-    With ``bind`` the threads of OpenMP stay on a processor each, in every process alike.
+    With ``bind`` the threads of OpenMP, minidl's and PyTorch's alike, stay on a processor each.
     """
 
     def __init__(self, kinds: list[str], threads: int, bind: bool = False) -> None:
