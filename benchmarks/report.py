@@ -98,7 +98,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
         lines.append(
             "       That was a busy machine.  Stop what else runs, or give the run a group and a priority of its own,\n"
             "       as root: setsid bash -c 'echo -15 > /proc/self/autogroup; exec python -m benchmarks --bind'\n"
-            "       --bind keeps the threads of a library on a processor each (OMP_PROC_BIND=true); left alone, threads\n"
+            "       --bind keeps each thread of a library on one processor (OMP_PROC_BIND=true); left alone, threads\n"
             "       that sleep while they wait, as minidl's do after microseconds, may both wake on the same one.\n"
             "       PyTorch's spin for milliseconds; OMP_WAIT_POLICY=passive stops that.")
     return lines
