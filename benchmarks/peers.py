@@ -23,6 +23,10 @@ from benchmarks.case import Case, Job, Library, Options, Result
 TUNED_MALLOC = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "8589934592",
                 "MALLOC_TOP_PAD_": "268435456"}
 
+# Seconds between turns.  PyTorch's threads go on spinning for some milliseconds after their work; without a rest they
+# took 4 ms from whoever came next.
+REST = 0.03
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -138,7 +142,7 @@ class Remote:
 
     def turn(self, calls: int) -> list[float]:
         seconds: list[float] = self.process.ask("turn", self.library, calls)
-        time.sleep(0.003)  # the threads of some libraries go on spinning for a while, and would disturb the next
+        time.sleep(REST)
         return seconds
 
 

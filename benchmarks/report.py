@@ -86,7 +86,7 @@ def verdict(rows: Sequence[Row]) -> list[str]:
     """How noisy the run was, and how to quiet it."""
     timed = [row for row in rows if row.threads]
     lines = ["ratio: the peer's time / minidl's, of the smallest times / of the medians; above 1 minidl is ahead.  "
-             "spread: minidl's median / smallest"]
+             "spread:\n       median / smallest of the column that was disturbed most"]
     if not timed:
         return lines
     spreads = sorted(row.spread for row in timed)

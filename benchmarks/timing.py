@@ -60,8 +60,9 @@ class Row:
 
     @property
     def spread(self) -> float:
-        """Our median over our minimum: 1 on a quiet machine."""
-        return self.median("minidl") / self.least("minidl")
+        """The largest median over minimum of any column: 1 on a quiet machine."""
+        parts = [self.median(kind) / self.least(kind) for kind in self.figures]
+        return max(1 / part if self.larger_is_better else part for part in parts)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -107,7 +108,7 @@ def taken_in_turns(peers: Mapping[str, Peer], options: Options) -> dict[str, lis
         once = peer.turn(1)[0]
         if once < 0.5:  # the first call finds everything cold; where it takes that long it hardly matters
             once = min(once, peer.turn(1)[0])
-        calls[kind] = min(max(int(longest / max(once, 1e-9)), 1), MOST_CALLS)
+        calls[kind] = min(max(int(longest / max(once, 1e-9)), 1 if once > 0.5 else 2), MOST_CALLS)
         if once * (calls[kind] + 1) < 2 * longest:  # short calls get warm by the dozen
             peer.turn(calls[kind])
     seconds: dict[str, list[float]] = {kind: [] for kind in peers}

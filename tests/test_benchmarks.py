@@ -236,12 +236,12 @@ def test_what_cannot_be_done_is_said(arguments, message):
 
 
 def test_columns_without_figures_and_noise():
-    calm = Row("step", "calm", 2, "ms", {"minidl": [1.0, 1.0, 1.1], "torch": [4.0, 3.0, 5.0]}, "steps")
+    calm = Row("step", "calm", 2, "ms", {"minidl": [1.0, 1.0, 1.1], "torch": [4.0, 3.2, 5.0]}, "steps")
     busy = Row("step", "busy", 2, "ms", {"minidl": [1.0, 2.0, 3.0], "torch": [12.0, 13.0, 14.0]}, "steps")
-    assert calm.ratios("torch") == (3.0, 4.0)
-    assert calm.spread == 1.0
-    assert "3.00 /  4.00" in report.line(calm, ["minidl", "torch"])
-    assert "6.00 /  5.10" in report.means([calm, busy], ["minidl", "torch"])[0]
+    assert calm.ratios("torch") == (3.2, 4.0)
+    assert calm.spread == 1.25, "a peer that was disturbed counts like minidl"
+    assert "3.20 /  4.00" in report.line(calm, ["minidl", "torch"])
+    assert "6.20 /  5.10" in report.means([calm, busy], ["minidl", "torch"])[0]
     assert geometric_mean([2.0, 8.0]) == pytest.approx(4.0)
     assert "1 of 2 rows above 1.3" in "".join(report.verdict([calm, busy]))
     assert "setsid bash -c 'echo -15 > /proc/self/autogroup" in "".join(report.verdict([busy]))
