@@ -1,0 +1,6 @@
+from minidl._ext.geometry cimport Conv2d
+
+cdef int packed_forward(float* output, const float* input, const float* weight, const float* bias, const Conv2d* g,
+                        bint winograd) except -1
+cdef int packed_backward_input(float* grad_input, const float* grad_output, const float* weight, const Conv2d* g,
+                               bint winograd) except -1

@@ -1,0 +1,110 @@
+"""Threads and memory of the kernels that pack the weight first: conv2d_packed.c and conv2d_winograd.c.
+
+The input gradient with stride 1 is the convolution of grad_output, padded by what the kernel reaches less the padding,
+with the weight turned by 180 degrees.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+
+from minidl._ext.arrays cimport scratch
+from minidl._ext.geometry cimport Conv2d
+from minidl._ext.instruction_set cimport isa_level
+from minidl._ext.threads cimport team
+
+cnp.import_array()
+
+cdef extern from "conv2d_job.h" nogil:
+    struct conv2d_job:
+        ptrdiff_t N, groups, C, H, W, OC, OH, OW
+        ptrdiff_t KH, KW, stride_h, stride_w, top, left, dilation_h, dilation_w
+        ptrdiff_t oc_step, c_step
+        int flipped
+        ptrdiff_t blocks, items, packed, scratch
+
+    ctypedef void (*Plan)(conv2d_job*, int)
+    ctypedef void (*Pack)(const conv2d_job*, float*, const float*, ptrdiff_t, ptrdiff_t)
+    ctypedef void (*Multiply)(const conv2d_job*, float*, const float*, const float*, const float*, float*, ptrdiff_t,
+                              ptrdiff_t)
+
+    struct conv2d_packed:
+        Plan plan
+        Pack pack
+        Multiply multiply
+
+    struct conv2d_winograd:
+        Plan plan
+        Pack pack
+        Multiply multiply
+
+    const conv2d_packed* conv2d_packed_for(int)
+    const conv2d_winograd* conv2d_winograd_for(int)
+
+cdef enum:
+    SPEED = 100000      # multiply-adds per microsecond and thread, for the thread policy
+
+
+cdef int packed_forward(float* output, const float* input, const float* weight, const float* bias, const Conv2d* g,
+                        bint winograd) except -1:
+    # output (N, OC, OH, OW)   input (N, C, H, W)   weight (OC, C / groups, KH, KW)   bias (OC,) or NULL
+    cdef conv2d_job job
+    job.N, job.groups, job.C, job.OC = g.N, g.groups, g.C // g.groups, g.OC // g.groups
+    job.H, job.W, job.OH, job.OW, job.KH, job.KW = g.H, g.W, g.OH, g.OW, g.KH, g.KW
+    job.stride_h, job.stride_w, job.dilation_h, job.dilation_w = g.stride_h, g.stride_w, g.dilation_h, g.dilation_w
+    job.top, job.left = g.pad_top, g.pad_left
+    job.c_step = g.KH * g.KW
+    job.oc_step = job.C * job.c_step
+    job.flipped = False
+    return convolve(&job, output, input, weight, bias, winograd)
+
+
+cdef int packed_backward_input(float* grad_input, const float* grad_output, const float* weight, const Conv2d* g,
+                               bint winograd) except -1:
+    # grad_input (N, C, H, W)   grad_output (N, OC, OH, OW)   weight (OC, C / groups, KH, KW)   stride 1
+    cdef conv2d_job job
+    job.N, job.groups, job.C, job.OC = g.N, g.groups, g.OC // g.groups, g.C // g.groups
+    job.H, job.W, job.OH, job.OW, job.KH, job.KW = g.OH, g.OW, g.H, g.W, g.KH, g.KW
+    job.stride_h, job.stride_w, job.dilation_h, job.dilation_w = 1, 1, g.dilation_h, g.dilation_w
+    job.top = (g.KH - 1) * g.dilation_h - g.pad_top
+    job.left = (g.KW - 1) * g.dilation_w - g.pad_left
+    job.oc_step = g.KH * g.KW
+    job.c_step = job.OC * job.oc_step
+    job.flipped = True
+    return convolve(&job, grad_input, grad_output, weight, NULL, winograd)
+
+
+cdef int convolve(conv2d_job* job, float* output, const float* input, const float* weight, const float* bias,
+                  bint winograd) except -1:
+    cdef int level = isa_level(), thread
+    cdef int threads = team(<double>job.N * job.groups * job.OC * job.OH * job.OW * job.C * job.KH * job.KW / SPEED)
+    cdef Plan plan
+    cdef Pack pack
+    cdef Multiply multiply
+    cdef Py_ssize_t blocks
+    cdef cnp.ndarray memory
+    cdef float* packed
+    cdef float* mine
+    if job.N == 0:
+        return 0
+    if winograd:
+        plan, pack, multiply = (conv2d_winograd_for(level).plan, conv2d_winograd_for(level).pack,
+                                conv2d_winograd_for(level).multiply)
+    else:
+        plan, pack, multiply = (conv2d_packed_for(level).plan, conv2d_packed_for(level).pack,
+                                conv2d_packed_for(level).multiply)
+    plan(job, threads)
+    blocks = job.groups * job.blocks
+    memory = scratch((job.packed + threads * job.scratch + 64) * sizeof(float))
+    packed = <float*>cnp.PyArray_DATA(memory)
+    mine = packed + (job.packed + 31) // 32 * 32
+    with nogil:
+        if threads == 1:
+            pack(job, packed, weight, 0, blocks)
+            multiply(job, output, input, packed, bias, mine, 0, job.items)
+        else:
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                pack(job, packed, weight, blocks * thread // threads, blocks * (thread + 1) // threads)
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                multiply(job, output, input, packed, bias, mine + thread * job.scratch, job.items * thread // threads,
+                         job.items * (thread + 1) // threads)
+    return 0
