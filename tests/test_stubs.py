@@ -128,13 +128,14 @@ def test_members_of_classes(runtime, told):
     assert differing(has, told, skip=1) == {}
 
 
-def test_kernels_of_conv2d():
-    """The enum's values come from the C compiler."""
-    from minidl._ext import conv2d
+@pytest.mark.parametrize("name", ["Kernel", "Direction"])
+def test_the_enums_of_conv2d(name):
+    """Their values come from the C compiler."""
+    from minidl._ext import conv2d_table
 
-    (node,) = defined(stub("conv2d").body)["Kernel"]
+    (node,) = defined(stub("conv2d_table").body)[name]
     told = {each.targets[0].id: each.value.value for each in node.body if isinstance(each, ast.Assign)}
-    assert told == {kernel.name: kernel.value for kernel in conv2d.Kernel}
+    assert told == {member.name: member.value for member in getattr(conv2d_table, name)}
 
 
 def test_the_table_of_methods_is_in_the_stub():

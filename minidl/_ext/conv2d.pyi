@@ -1,18 +1,10 @@
 """2-d convolution and its gradients (``conv2d.pyx``)."""
 
-import enum
-
 import numpy as np
 
+from minidl._ext.conv2d_table import Kernel
 from minidl.geometry import Conv2dGeometry
 
-class Kernel(enum.IntEnum):
-    AUTO = 0
-    IM2COL = 1
-    POINTWISE = 2
-    DEPTHWISE = 3
-
-def kernel_of(geometry: Conv2dGeometry) -> Kernel: ...
 def conv2d_forward(
     input: np.ndarray,
     weight: np.ndarray,

@@ -1,7 +1,7 @@
 """2-d convolution and its gradients for float32 and float64.
 
-Three kernels for each direction; ``choose_kernel`` says which one a geometry gets, and a caller may name another one
-that fits (tests compare them):
+For each direction the table in conv2d_table.pyx says which kernel a geometry gets, and a caller may name another one
+that fits (tests compare them).  Those of this file:
 
     IM2COL      any geometry: im2col of one L2-sized tile of output pixels at a time, then a matrix product
     POINTWISE   1x1, stride 1, no padding: the image itself is the matrix, nothing is copied
@@ -19,6 +19,8 @@ from libc.string cimport memset
 
 from minidl._ext.arrays cimport both_float32, contiguous, new_planes, scratch
 from minidl._ext.conv2d_depthwise cimport depthwise_backward_input, depthwise_backward_weight, depthwise_forward
+from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DEPTHWISE, FORWARD, IM2COL, POINTWISE,
+                                       Kernel, kernel_for)
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
 from minidl._ext.im2col cimport (Tile, Tiling, col2im, cut_output, has_padding, im2col, seen_cols, seen_rows,
                                  size_of_lines, stage, tile_at, unstage)
@@ -27,12 +29,6 @@ from minidl._ext.storage cimport new_array
 from minidl._ext.threads cimport team
 
 cnp.import_array()
-
-cpdef enum Kernel:
-    AUTO
-    IM2COL
-    POINTWISE
-    DEPTHWISE
 
 cdef enum:
     TILE_BYTES = 384 * 1024     # of one tile's col: it stays in a second-level cache of 1 MB
@@ -53,37 +49,13 @@ cdef struct Plan:               # how the work of one call is cut up
     Py_ssize_t share            # ... and all of it
 
 
-cdef bint fits(Kernel kernel, const Conv2d* g) noexcept nogil:
-    if kernel == POINTWISE:
-        return g.KH == 1 and g.KW == 1 and g.stride_h == 1 and g.stride_w == 1 and not has_padding(g)
-    if kernel == DEPTHWISE:
-        return g.groups == g.C
-    return True
-
-
-cdef Kernel choose_kernel(const Conv2d* g) noexcept nogil:
-    """The kernel of all three directions for this geometry."""
-    if g.C > 1 and fits(DEPTHWISE, g):
-        return DEPTHWISE
-    if fits(POINTWISE, g):
-        return POINTWISE
-    return IM2COL
-
-
-def kernel_of(geometry):
-    """Which kernel a convolution of this geometry gets."""
-    return Kernel(choose_kernel(conv2d_fields(geometry.packed)))
-
-
 cdef Plan plan(Kernel kernel, const Conv2d* g, size_t itemsize, bint by_blocks) except *:
     """Kernel, threads, tiles and scratch.  ``by_blocks``: an item is a block of channels of a whole image, else a tile
     of output pixels with all channels of a group."""
     cdef Plan p
     cdef Py_ssize_t C = g.C // g.groups, taps = g.KH * g.KW, planes = max(g.N * g.groups, 1)
     cdef Py_ssize_t pixels = g.OH * g.OW, wanted, image, rows, cols
-    p.kernel = choose_kernel(g) if kernel == AUTO else kernel
-    if not fits(p.kernel, g):
-        raise ValueError(f"conv2d: kernel {p.kernel} does not fit this geometry")
+    p.kernel = kernel
     p.threads = team(<double>g.N * g.OC * pixels * C * taps / GEMM_SPEED)
     p.block = C
     wanted = (p.threads + planes - 1) // planes                     # items of one image and group
@@ -128,6 +100,7 @@ def conv2d_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geom
         bias = contiguous(bias)
         add = cnp.PyArray_DATA(bias)
     cdef cnp.ndarray output = new_planes(g.N, g.OC, g.OH, g.OW, cnp.PyArray_TYPE(input))
+    kernel = kernel_for(kernel, FORWARD, g, is_float32)
     if is_float32:
         forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
                 <const float*>cnp.PyArray_DATA(weight), <const float*>add, g, kernel)
@@ -211,6 +184,7 @@ def conv2d_backward_input(cnp.ndarray grad_output, cnp.ndarray weight, geometry,
     grad_output = contiguous(grad_output)
     weight = contiguous(weight)
     cdef cnp.ndarray grad_input = new_planes(g.N, g.C, g.H, g.W, cnp.PyArray_TYPE(weight))
+    kernel = kernel_for(kernel, BACKWARD_INPUT, g, is_float32)
     if is_float32:
         backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
                        <const float*>cnp.PyArray_DATA(weight), g, kernel)
@@ -305,6 +279,7 @@ def conv2d_backward_weight(cnp.ndarray grad_output, cnp.ndarray input, geometry,
     grad_output = contiguous(grad_output)
     input = contiguous(input)
     cdef cnp.ndarray grad_weight = new_planes(g.OC, g.C // g.groups, g.KH, g.KW, cnp.PyArray_TYPE(input))
+    kernel = kernel_for(kernel, BACKWARD_WEIGHT, g, is_float32)
     if is_float32:
         backward_weight(<float*>cnp.PyArray_DATA(grad_weight), <const float*>cnp.PyArray_DATA(grad_output),
                         <const float*>cnp.PyArray_DATA(input), g, kernel)

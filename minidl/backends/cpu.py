@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from minidl._ext import instruction_set
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from minidl import _types
+from minidl._ext import conv2d_table, instruction_set
+from minidl._ext.conv2d_table import Direction, Kernel
+from minidl.geometry import IntOrPair, conv2d_geometry
 
 _CAPABILITY = {"base": "DEFAULT", "avx2": "AVX2", "avx512": "AVX512"}
 
@@ -14,3 +21,74 @@ def get_cpu_capability() -> str:
     ``avx512``) said when minidl was imported.
     """
     return _CAPABILITY[instruction_set.used()]
+
+
+@dataclass(frozen=True)
+class ConvChoice:
+    """A kernel and why it is the one."""
+
+    kernel: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.kernel}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class ConvPlan:
+    """The kernels of one convolution, by direction; it prints as a table."""
+
+    forward: ConvChoice
+    backward_input: ConvChoice
+    backward_weight: ConvChoice
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<16} {choice}" for name, choice in vars(self).items())
+
+
+def conv_plan(input_shape: Sequence[int], weight_shape: Sequence[int], stride: IntOrPair = 1,
+              padding: IntOrPair | str = 0, dilation: IntOrPair = 1, groups: int = 1,
+              dtype: _types.dtype = _types.float32) -> ConvPlan:
+    """Which kernels ``conv2d`` and its gradients use for an input ``(N, C, H, W)`` and a weight ``(OC, C/groups, KH,
+    KW)`` with this instruction set, and the reason in words.
+
+    It is the decision that a run takes, not a description of it.  Raises ``RuntimeError`` for shapes that do not fit
+    each other, ``TypeError`` for a dtype that has no convolution, ``ValueError`` where ``use_conv_kernel`` has set a
+    kernel that cannot compute this.
+    """
+    if dtype not in (_types.float32, _types.float64):
+        raise TypeError(f"conv_plan: convolutions are computed in float32 and float64, got {dtype!r}")
+    geometry = conv2d_geometry(input_shape, weight_shape, stride, padding, dilation, groups)
+
+    def choice(direction: Direction) -> ConvChoice:
+        kernel, reason = conv2d_table.explain(geometry, direction, dtype is _types.float32)
+        return ConvChoice(kernel.name.lower(), reason)
+
+    return ConvPlan(*map(choice, Direction))
+
+
+@contextmanager
+def use_conv_kernel(forward: str | None = None, backward_input: str | None = None,
+                    backward_weight: str | None = None) -> Iterator[None]:
+    """Let every convolution of the process use these kernels inside the ``with``: names as ``conv_plan`` prints them,
+    None leaves the choice of that direction alone.
+
+    For tests and measurements.  A convolution that a kernel set here cannot compute raises ``ValueError``, as an
+    unknown name does.
+    """
+    names = zip(Direction, (forward, backward_input, backward_weight), strict=True)
+    asked = {direction: _kernel(name) for direction, name in names if name is not None}
+    before = {direction: conv2d_table.use(direction, kernel) for direction, kernel in asked.items()}
+    try:
+        yield
+    finally:
+        for direction, kernel in before.items():
+            conv2d_table.use(direction, kernel)
+
+
+def _kernel(name: str) -> Kernel:
+    try:
+        return Kernel[name.upper()]
+    except KeyError:
+        known = ", ".join(kernel.name.lower() for kernel in Kernel)
+        raise ValueError(f"use_conv_kernel: no kernel is called {name!r}; there are {known}") from None

@@ -1,6 +1,6 @@
 """2-d convolution on the CPU: the kernels of minidl/_ext/conv2d.pyx.
 
-Which kernel computes is decided there, in ``choose_kernel``.
+Which kernel computes is decided in minidl/_ext/conv2d_table.pyx.
 """
 
 import numpy as np

@@ -1,0 +1,14 @@
+from minidl._ext.geometry cimport Conv2d
+
+cpdef enum Kernel:
+    AUTO
+    IM2COL
+    POINTWISE
+    DEPTHWISE
+
+cpdef enum Direction:
+    FORWARD
+    BACKWARD_INPUT
+    BACKWARD_WEIGHT
+
+cdef Kernel kernel_for(Kernel asked, Direction direction, const Conv2d* g, bint is_float32) except *

@@ -1,0 +1,111 @@
+"""Which kernel computes a convolution: a table of rules, asked once per call and direction.
+
+The first rule whose kernel fits and whose condition holds is taken; im2col, which takes everything, is the last.
+``explain`` reads the same table, for ``minidl.backends.cpu.conv_plan``.
+
+To add a kernel:
+
+1. Its name in ``Kernel``, in conv2d_table.pxd and conv2d_table.pyi.
+2. A line in ``fits``: what it can compute, in which directions and dtypes.
+3. A line in ``_fill`` for each reason to take it: the directions, the condition under which it is the fastest, and
+   that condition in words.  A rule stands above those that it goes before.
+4. The call in conv2d.pyx: an ``if`` at the head of ``forward``, ``backward_input`` or ``backward_weight``.
+"""
+
+from minidl._ext.geometry cimport Conv2d, conv2d_fields
+
+ctypedef bint (*Condition)(Direction direction, const Conv2d* g) noexcept nogil
+
+cdef enum:                      # the directions of a rule
+    FORWARDS = 1 << FORWARD
+    BACKWARD_INPUTS = 1 << BACKWARD_INPUT
+    BACKWARD_WEIGHTS = 1 << BACKWARD_WEIGHT
+    ALL = FORWARDS | BACKWARD_INPUTS | BACKWARD_WEIGHTS
+    ROOM = 40                   # for rules
+
+cdef struct Rule:
+    Kernel kernel
+    int directions
+    Condition holds
+    const char* reason
+
+cdef Rule[ROOM] _rules
+cdef int _count = 0
+cdef Kernel[3] _override = [AUTO, AUTO, AUTO]
+
+
+cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_float32) noexcept nogil:
+    """Whether this kernel can compute this direction of this geometry."""
+    if kernel == POINTWISE:
+        return (g.KH == 1 and g.KW == 1 and g.stride_h == 1 and g.stride_w == 1
+                and g.pad_top == g.pad_left == g.pad_bottom == g.pad_right == 0)
+    if kernel == DEPTHWISE:
+        return g.groups == g.C
+    return True
+
+
+cdef bint always(Direction direction, const Conv2d* g) noexcept nogil:
+    return True
+
+
+cdef bint several_groups(Direction direction, const Conv2d* g) noexcept nogil:
+    return g.groups > 1
+
+
+cdef void add(Kernel kernel, int directions, Condition holds, const char* reason) noexcept:
+    global _count
+    _rules[_count] = Rule(kernel, directions, holds, reason)
+    _count += 1
+
+
+cdef void _fill() noexcept:
+    add(DEPTHWISE, ALL, several_groups, b"one input channel per group: a matrix product would have one column per tap")
+    add(POINTWISE, ALL, always, b"1x1, stride 1, no padding: the image itself is the matrix, nothing is copied")
+    add(IM2COL, ALL, always, b"no rule names a faster kernel for this shape and dtype")
+
+_fill()
+
+
+cdef const Rule* first_rule(Direction direction, const Conv2d* g, bint is_float32) noexcept nogil:
+    cdef int i
+    for i in range(_count - 1):
+        if _rules[i].directions >> direction & 1 and fits(_rules[i].kernel, direction, g, is_float32) and \
+                _rules[i].holds(direction, g):
+            return &_rules[i]
+    return &_rules[_count - 1]
+
+
+cdef Kernel kernel_for(Kernel asked, Direction direction, const Conv2d* g, bint is_float32) except *:
+    """The kernel of this call: the one that is asked for, or that ``use`` set, or what the table says.
+
+    Raises ``ValueError`` if a kernel that is asked for or set cannot compute this.
+    """
+    cdef Kernel kernel = asked if asked != AUTO else _override[<int>direction]
+    if kernel == AUTO:
+        return first_rule(direction, g, is_float32).kernel
+    if not fits(kernel, direction, g, is_float32):
+        raise ValueError(f"conv2d: kernel {Kernel(kernel).name} does not fit this geometry in direction "
+                         f"{Direction(direction).name}, {'float32' if is_float32 else 'float64'}")
+    return kernel
+
+
+def explain(geometry, Direction direction, bint is_float32=True):
+    """(kernel, reason in words): what a convolution of this geometry gets in this direction."""
+    cdef const Conv2d* g = conv2d_fields(geometry.packed)
+    cdef Kernel kernel = kernel_for(AUTO, direction, g, is_float32)
+    if _override[<int>direction] != AUTO:
+        return Kernel(kernel), "set by use_conv_kernel"
+    return Kernel(kernel), first_rule(direction, g, is_float32).reason.decode()
+
+
+def can_compute(Kernel kernel, geometry, Direction direction, bint is_float32=True):
+    """Whether this kernel fits."""
+    return fits(kernel, direction, conv2d_fields(geometry.packed), is_float32)
+
+
+def use(Direction direction, Kernel kernel):
+    """Let every convolution of this process use this kernel in this direction, AUTO: the table.  Returns what was set
+    before."""
+    before = Kernel(_override[<int>direction])
+    _override[<int>direction] = kernel
+    return before
