@@ -33,7 +33,10 @@ SYSTEM_BLAS = ("openblas", "flexiblas", "cblas", "blas")  # pkg-config modules t
 
 # Helpers in plain C: extension -> {C file: the instruction sets it is compiled for}.  A file is compiled once for each,
 # with ISA defined as the name (so that functions can be called conv_##ISA) and ISA_<name> defined for ``#if``.
-C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {}
+EACH = ("base", "avx2", "avx512")
+C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
+    "conv2d_panels": {"minidl/_ext/conv2d_packed.c": EACH, "minidl/_ext/conv2d_winograd.c": EACH},
+}
 INSTRUCTION_SETS = {
     "base": [],
     "avx2": ["-mavx2", "-mfma"],

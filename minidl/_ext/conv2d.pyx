@@ -19,8 +19,9 @@ from libc.string cimport memset
 
 from minidl._ext.arrays cimport both_float32, contiguous, new_planes, scratch
 from minidl._ext.conv2d_depthwise cimport depthwise_backward_input, depthwise_backward_weight, depthwise_forward
-from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DEPTHWISE, FORWARD, IM2COL, POINTWISE,
-                                       Kernel, kernel_for)
+from minidl._ext.conv2d_panels cimport packed_backward_input, packed_forward
+from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DEPTHWISE, FORWARD, IM2COL, PACKED,
+                                       POINTWISE, WINOGRAD, Kernel, kernel_for)
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
 from minidl._ext.im2col cimport (Tile, Tiling, col2im, cut_output, has_padding, im2col, seen_cols, seen_rows,
                                  size_of_lines, stage, tile_at, unstage)
@@ -101,7 +102,10 @@ def conv2d_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geom
         add = cnp.PyArray_DATA(bias)
     cdef cnp.ndarray output = new_planes(g.N, g.OC, g.OH, g.OW, cnp.PyArray_TYPE(input))
     kernel = kernel_for(kernel, FORWARD, g, is_float32)
-    if is_float32:
+    if kernel == PACKED or kernel == WINOGRAD:
+        packed_forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
+                       <const float*>cnp.PyArray_DATA(weight), <const float*>add, g, kernel == WINOGRAD)
+    elif is_float32:
         forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
                 <const float*>cnp.PyArray_DATA(weight), <const float*>add, g, kernel)
     else:
@@ -185,7 +189,10 @@ def conv2d_backward_input(cnp.ndarray grad_output, cnp.ndarray weight, geometry,
     weight = contiguous(weight)
     cdef cnp.ndarray grad_input = new_planes(g.N, g.C, g.H, g.W, cnp.PyArray_TYPE(weight))
     kernel = kernel_for(kernel, BACKWARD_INPUT, g, is_float32)
-    if is_float32:
+    if kernel == PACKED or kernel == WINOGRAD:
+        packed_backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
+                              <const float*>cnp.PyArray_DATA(weight), g, kernel == WINOGRAD)
+    elif is_float32:
         backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
                        <const float*>cnp.PyArray_DATA(weight), g, kernel)
     else:

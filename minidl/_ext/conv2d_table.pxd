@@ -5,6 +5,8 @@ cpdef enum Kernel:
     IM2COL
     POINTWISE
     DEPTHWISE
+    PACKED
+    WINOGRAD
 
 cpdef enum Direction:
     FORWARD

@@ -9,6 +9,8 @@ class Kernel(enum.IntEnum):
     IM2COL = 1
     POINTWISE = 2
     DEPTHWISE = 3
+    PACKED = 4
+    WINOGRAD = 5
 
 class Direction(enum.IntEnum):
     FORWARD = 0

@@ -41,6 +41,13 @@ cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_floa
                 and g.pad_top == g.pad_left == g.pad_bottom == g.pad_right == 0)
     if kernel == DEPTHWISE:
         return g.groups == g.C
+    if kernel == PACKED:
+        if direction == BACKWARD_WEIGHT:
+            return False
+        return is_float32 and (direction == FORWARD or (g.stride_h == 1 and g.stride_w == 1))
+    if kernel == WINOGRAD:
+        return (is_float32 and direction != BACKWARD_WEIGHT and g.KH == 3 and g.KW == 3 and g.stride_h == 1
+                and g.stride_w == 1 and g.dilation_h == 1 and g.dilation_w == 1)
     return True
 
 
@@ -52,6 +59,20 @@ cdef bint several_groups(Direction direction, const Conv2d* g) noexcept nogil:
     return g.groups > 1
 
 
+cdef bint enough_channels(Direction direction, const Conv2d* g) noexcept nogil:
+    # Below, a block of output channels or the depth of the product stays half empty.
+    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups
+    if direction == BACKWARD_INPUT:
+        C, OC = OC, C
+    return OC >= 16 and C * g.KH * g.KW >= 32
+
+
+cdef bint for_winograd(Direction direction, const Conv2d* g) noexcept nogil:
+    # The transformed weight is 16/9 as large; with fewer pixels than channels, making it costs what it saves.
+    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups
+    return C >= 16 and OC >= 16 and g.N * g.OH * g.OW >= 2 * max(C, OC)
+
+
 cdef void add(Kernel kernel, int directions, Condition holds, const char* reason) noexcept:
     global _count
     _rules[_count] = Rule(kernel, directions, holds, reason)
@@ -60,6 +81,10 @@ cdef void add(Kernel kernel, int directions, Condition holds, const char* reason
 
 cdef void _fill() noexcept:
     add(DEPTHWISE, ALL, several_groups, b"one input channel per group: a matrix product would have one column per tap")
+    add(WINOGRAD, FORWARDS | BACKWARD_INPUTS, for_winograd,
+        b"3x3, stride 1, at least 16 channels on both sides, more pixels than channels: 16 products for 36")
+    add(PACKED, FORWARDS | BACKWARD_INPUTS, enough_channels,
+        b"float32, at least 16 output channels of at least 32 taps: panels in registers are faster than BLAS")
     add(POINTWISE, ALL, always, b"1x1, stride 1, no padding: the image itself is the matrix, nothing is copied")
     add(IM2COL, ALL, always, b"no rule names a faster kernel for this shape and dtype")
 

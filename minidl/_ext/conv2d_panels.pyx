@@ -22,11 +22,12 @@ cdef extern from "conv2d_job.h" nogil:
         int flipped
         ptrdiff_t blocks, items, packed, scratch
 
-    ctypedef void (*Plan)(conv2d_job*, int)
-    ctypedef void (*Pack)(const conv2d_job*, float*, const float*, ptrdiff_t, ptrdiff_t)
-    ctypedef void (*Multiply)(const conv2d_job*, float*, const float*, const float*, const float*, float*, ptrdiff_t,
-                              ptrdiff_t)
+ctypedef void (*Plan)(conv2d_job*, int) noexcept nogil
+ctypedef void (*Pack)(const conv2d_job*, float*, const float*, ptrdiff_t, ptrdiff_t) noexcept nogil
+ctypedef void (*Multiply)(const conv2d_job*, float*, const float*, const float*, const float*, float*, ptrdiff_t,
+                          ptrdiff_t) noexcept nogil
 
+cdef extern from "conv2d_job.h" nogil:
     struct conv2d_packed:
         Plan plan
         Pack pack
