@@ -35,7 +35,11 @@ SYSTEM_BLAS = ("openblas", "flexiblas", "cblas", "blas")  # pkg-config modules t
 # with ISA defined as the name (so that functions can be called conv_##ISA) and ISA_<name> defined for ``#if``.
 EACH = ("base", "avx2", "avx512")
 C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
-    "conv2d_panels": {"minidl/_ext/conv2d_packed.c": EACH, "minidl/_ext/conv2d_winograd.c": EACH},
+    "conv2d_panels": {
+        "minidl/_ext/conv2d_packed.c": EACH,
+        "minidl/_ext/conv2d_weight.c": EACH,
+        "minidl/_ext/conv2d_winograd.c": EACH,
+    },
 }
 INSTRUCTION_SETS = {
     "base": [],

@@ -19,7 +19,7 @@ from libc.string cimport memset
 
 from minidl._ext.arrays cimport both_float32, contiguous, new_planes, scratch
 from minidl._ext.conv2d_depthwise cimport depthwise_backward_input, depthwise_backward_weight, depthwise_forward
-from minidl._ext.conv2d_panels cimport packed_backward_input, packed_forward
+from minidl._ext.conv2d_panels cimport packed_backward_input, packed_backward_weight, packed_forward
 from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DEPTHWISE, FORWARD, IM2COL, PACKED,
                                        POINTWISE, WINOGRAD, Kernel, kernel_for)
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
@@ -287,7 +287,10 @@ def conv2d_backward_weight(cnp.ndarray grad_output, cnp.ndarray input, geometry,
     input = contiguous(input)
     cdef cnp.ndarray grad_weight = new_planes(g.OC, g.C // g.groups, g.KH, g.KW, cnp.PyArray_TYPE(input))
     kernel = kernel_for(kernel, BACKWARD_WEIGHT, g, is_float32)
-    if is_float32:
+    if kernel == PACKED:
+        packed_backward_weight(<float*>cnp.PyArray_DATA(grad_weight), <const float*>cnp.PyArray_DATA(grad_output),
+                               <const float*>cnp.PyArray_DATA(input), g)
+    elif is_float32:
         backward_weight(<float*>cnp.PyArray_DATA(grad_weight), <const float*>cnp.PyArray_DATA(grad_output),
                         <const float*>cnp.PyArray_DATA(input), g, kernel)
     else:

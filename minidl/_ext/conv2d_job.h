@@ -18,6 +18,7 @@ struct conv2d_job {
     ptrdiff_t parts, down;      /* strips over all images, and down one image */
     ptrdiff_t blocks, splits;   /* blocks of output channels, cut into so many items */
     ptrdiff_t items;            /* splits * groups * parts * down, the last one counted fastest */
+    ptrdiff_t shares, sums;     /* of a weight gradient: partial sums that are added up, and their numbers */
     ptrdiff_t packed, scratch;  /* numbers: the packed weight, and the scratch of one thread */
     ptrdiff_t row, plane, image; /* of the staged input, in numbers */
 };
@@ -40,7 +41,17 @@ struct conv2d_winograd {
     CONV2D_KERNEL;
 };
 
+/* The weight gradient: accumulate() once per thread, then finish() in shares of `groups * blocks` blocks. */
+struct conv2d_weight {
+    void (*plan)(struct conv2d_job *job, int threads);
+    void (*accumulate)(const struct conv2d_job *job, float *sums, const float *grad_output, const float *input,
+                       float *scratch, int thread);
+    void (*finish)(const struct conv2d_job *job, float *grad_weight, const float *sums, ptrdiff_t first,
+                   ptrdiff_t last);
+};
+
 KERNEL_TABLES(conv2d_packed)
+KERNEL_TABLES(conv2d_weight)
 KERNEL_TABLES(conv2d_winograd)
 
 static inline struct conv2d_strip conv2d_strip_at(const struct conv2d_job *job, ptrdiff_t item)

@@ -92,4 +92,57 @@ INLINE void clear(float *to, ptrdiff_t n)
         *to++ = 0;
 }
 
+/* to (step, plane) = the rows top ... top + rows - 1 of the input plane `from` (H, W), 0 outside of it.  Part p of `to`
+ * holds `row` columns of it, p - left, p - left + step, ... */
+INLINE void stage_plane(float *to, ptrdiff_t plane, ptrdiff_t row, ptrdiff_t rows, ptrdiff_t step, const float *from,
+                        ptrdiff_t H, ptrdiff_t W, ptrdiff_t top, ptrdiff_t left)
+{
+    for (ptrdiff_t part = 0; part < step; part++) {
+        float *line = to + part * plane;
+        ptrdiff_t offset = part - left; /* column i is input column i * step + offset */
+        ptrdiff_t begin = least(offset < 0 ? (-offset + step - 1) / step : 0, row);
+        ptrdiff_t end = most(begin, least(W > offset ? (W - 1 - offset) / step + 1 : 0, row));
+        for (ptrdiff_t h = top; h < top + rows; h++, line += row) {
+            const float *start = from + h * W + offset;
+            if (h < 0 || h >= H) {
+                clear(line, row);
+                continue;
+            }
+            clear(line, begin);
+            if (step == 1)
+                copy(line + begin, start + begin, end - begin);
+            else if (step == 2)
+                for (ptrdiff_t i = begin; i < end; i++)
+                    line[i] = start[i * 2];
+            else
+                for (ptrdiff_t i = begin; i < end; i++)
+                    line[i] = start[i * step];
+            clear(line + end, row - end);
+        }
+    }
+}
+
+/* LANES rows of LANES numbers become columns: blocks of half the size change places, then their quarters, ... */
+INLINE void transpose(lanes *rows)
+{
+#if LANES == 16
+    const int_lanes lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif LANES == 8
+    const int_lanes lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+    const int_lanes lane = {0, 1, 2, 3};
+#endif
+#pragma GCC unroll 4
+    for (int size = LANES / 2; size > 0; size /= 2) {
+        const int_lanes set = (lane & size) != 0; /* -1 in lanes of the upper half */
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            if (!(i & size)) {
+                lanes a = rows[i], b = rows[i + size];
+                rows[i] = __builtin_shuffle(a, b, (lane ^ (set & size)) + (set & LANES));
+                rows[i + size] = __builtin_shuffle(a, b, (lane ^ (~set & size)) + (set & LANES));
+            }
+    }
+}
+
 #endif

@@ -4,3 +4,5 @@ cdef int packed_forward(float* output, const float* input, const float* weight, 
                         bint winograd) except -1
 cdef int packed_backward_input(float* grad_input, const float* grad_output, const float* weight, const Conv2d* g,
                                bint winograd) except -1
+cdef int packed_backward_weight(float* grad_weight, const float* grad_output, const float* input,
+                                const Conv2d* g) except -1

@@ -1,4 +1,4 @@
-"""Threads and memory of the kernels that pack the weight first: conv2d_packed.c and conv2d_winograd.c.
+"""Threads and memory of the kernels in C for many channels: conv2d_packed.c, conv2d_winograd.c and conv2d_weight.c.
 
 The input gradient with stride 1 is the convolution of grad_output, padded by what the kernel reaches less the padding,
 with the weight turned by 180 degrees.
@@ -20,12 +20,14 @@ cdef extern from "conv2d_job.h" nogil:
         ptrdiff_t KH, KW, stride_h, stride_w, top, left, dilation_h, dilation_w
         ptrdiff_t oc_step, c_step
         int flipped
-        ptrdiff_t blocks, items, packed, scratch
+        ptrdiff_t blocks, items, shares, sums, packed, scratch
 
 ctypedef void (*Plan)(conv2d_job*, int) noexcept nogil
 ctypedef void (*Pack)(const conv2d_job*, float*, const float*, ptrdiff_t, ptrdiff_t) noexcept nogil
 ctypedef void (*Multiply)(const conv2d_job*, float*, const float*, const float*, const float*, float*, ptrdiff_t,
                           ptrdiff_t) noexcept nogil
+ctypedef void (*Accumulate)(const conv2d_job*, float*, const float*, const float*, float*, int) noexcept nogil
+ctypedef void (*Finish)(const conv2d_job*, float*, const float*, ptrdiff_t, ptrdiff_t) noexcept nogil
 
 cdef extern from "conv2d_job.h" nogil:
     struct conv2d_packed:
@@ -38,6 +40,12 @@ cdef extern from "conv2d_job.h" nogil:
         Pack pack
         Multiply multiply
 
+    struct conv2d_weight:
+        Plan plan
+        Accumulate accumulate
+        Finish finish
+
+    const conv2d_weight* conv2d_weight_for(int)
     const conv2d_packed* conv2d_packed_for(int)
     const conv2d_winograd* conv2d_winograd_for(int)
 
@@ -45,14 +53,19 @@ cdef enum:
     SPEED = 100000      # multiply-adds per microsecond and thread, for the thread policy
 
 
-cdef int packed_forward(float* output, const float* input, const float* weight, const float* bias, const Conv2d* g,
-                        bint winograd) except -1:
-    # output (N, OC, OH, OW)   input (N, C, H, W)   weight (OC, C / groups, KH, KW)   bias (OC,) or NULL
+cdef conv2d_job forward_job(const Conv2d* g) noexcept nogil:
     cdef conv2d_job job
     job.N, job.groups, job.C, job.OC = g.N, g.groups, g.C // g.groups, g.OC // g.groups
     job.H, job.W, job.OH, job.OW, job.KH, job.KW = g.H, g.W, g.OH, g.OW, g.KH, g.KW
     job.stride_h, job.stride_w, job.dilation_h, job.dilation_w = g.stride_h, g.stride_w, g.dilation_h, g.dilation_w
     job.top, job.left = g.pad_top, g.pad_left
+    return job
+
+
+cdef int packed_forward(float* output, const float* input, const float* weight, const float* bias, const Conv2d* g,
+                        bint winograd) except -1:
+    # output (N, OC, OH, OW)   input (N, C, H, W)   weight (OC, C / groups, KH, KW)   bias (OC,) or NULL
+    cdef conv2d_job job = forward_job(g)
     job.c_step = g.KH * g.KW
     job.oc_step = job.C * job.c_step
     job.flipped = False
@@ -108,4 +121,31 @@ cdef int convolve(conv2d_job* job, float* output, const float* input, const floa
             for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
                 multiply(job, output, input, packed, bias, mine + thread * job.scratch, job.items * thread // threads,
                          job.items * (thread + 1) // threads)
+    return 0
+
+
+cdef int packed_backward_weight(float* grad_weight, const float* grad_output, const float* input,
+                                const Conv2d* g) except -1:
+    # grad_weight (OC, C / groups, KH, KW)   grad_output (N, OC, OH, OW)   input (N, C, H, W)
+    cdef conv2d_job job = forward_job(g)
+    cdef const conv2d_weight* kernel = conv2d_weight_for(isa_level())
+    cdef int threads = team(<double>g.N * g.OC * g.OH * g.OW * job.C * g.KH * g.KW / SPEED), thread
+    cdef Py_ssize_t blocks
+    cdef cnp.ndarray memory
+    cdef float* sums
+    cdef float* mine
+    kernel.plan(&job, threads)
+    blocks = job.groups * job.blocks
+    memory = scratch((job.shares * job.sums + threads * job.scratch) * sizeof(float))
+    sums = <float*>cnp.PyArray_DATA(memory)
+    mine = sums + job.shares * job.sums
+    with nogil:
+        if threads == 1:
+            kernel.accumulate(&job, sums, grad_output, input, mine, 0)
+            kernel.finish(&job, grad_weight, sums, 0, blocks)
+        else:
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                kernel.accumulate(&job, sums, grad_output, input, mine + thread * job.scratch, thread)
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                kernel.finish(&job, grad_weight, sums, blocks * thread // threads, blocks * (thread + 1) // threads)
     return 0

@@ -43,7 +43,7 @@ cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_floa
         return g.groups == g.C
     if kernel == PACKED:
         if direction == BACKWARD_WEIGHT:
-            return False
+            return is_float32 and (g.KH == g.KW == 3 or g.KH == g.KW == 1 or g.KW == 5 or g.KW == 7)
         return is_float32 and (direction == FORWARD or (g.stride_h == 1 and g.stride_w == 1))
     if kernel == WINOGRAD:
         return (is_float32 and direction != BACKWARD_WEIGHT and g.KH == 3 and g.KW == 3 and g.stride_h == 1
@@ -83,7 +83,7 @@ cdef void _fill() noexcept:
     add(DEPTHWISE, ALL, several_groups, b"one input channel per group: a matrix product would have one column per tap")
     add(WINOGRAD, FORWARDS | BACKWARD_INPUTS, for_winograd,
         b"3x3, stride 1, at least 16 channels on both sides, more pixels than channels: 16 products for 36")
-    add(PACKED, FORWARDS | BACKWARD_INPUTS, enough_channels,
+    add(PACKED, ALL, enough_channels,
         b"float32, at least 16 output channels of at least 32 taps: panels in registers are faster than BLAS")
     add(POINTWISE, ALL, always, b"1x1, stride 1, no padding: the image itself is the matrix, nothing is copied")
     add(IM2COL, ALL, always, b"no rule names a faster kernel for this shape and dtype")
