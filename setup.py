@@ -37,6 +37,7 @@ EACH = ("base", "avx2", "avx512")
 C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "conv2d_panels": {
         "minidl/_ext/conv2d_packed.c": EACH,
+        "minidl/_ext/conv2d_planes.c": EACH,
         "minidl/_ext/conv2d_weight.c": EACH,
         "minidl/_ext/conv2d_winograd.c": EACH,
     },

@@ -19,7 +19,8 @@ from libc.string cimport memset
 
 from minidl._ext.arrays cimport both_float32, contiguous, new_planes, scratch
 from minidl._ext.conv2d_depthwise cimport depthwise_backward_input, depthwise_backward_weight, depthwise_forward
-from minidl._ext.conv2d_panels cimport packed_backward_input, packed_backward_weight, packed_forward
+from minidl._ext.conv2d_panels cimport (packed_backward_input, packed_backward_weight, packed_forward,
+                                        planes_backward_input, planes_backward_weight, planes_forward)
 from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DEPTHWISE, FORWARD, IM2COL, PACKED,
                                        POINTWISE, WINOGRAD, Kernel, kernel_for)
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
@@ -105,6 +106,9 @@ def conv2d_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geom
     if kernel == PACKED or kernel == WINOGRAD:
         packed_forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
                        <const float*>cnp.PyArray_DATA(weight), <const float*>add, g, kernel == WINOGRAD)
+    elif kernel == DEPTHWISE and is_float32:
+        planes_forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
+                       <const float*>cnp.PyArray_DATA(weight), <const float*>add, g)
     elif is_float32:
         forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
                 <const float*>cnp.PyArray_DATA(weight), <const float*>add, g, kernel)
@@ -192,6 +196,9 @@ def conv2d_backward_input(cnp.ndarray grad_output, cnp.ndarray weight, geometry,
     if kernel == PACKED or kernel == WINOGRAD:
         packed_backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
                               <const float*>cnp.PyArray_DATA(weight), g, kernel == WINOGRAD)
+    elif kernel == DEPTHWISE and is_float32 and g.stride_h == g.stride_w == 1:
+        planes_backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
+                              <const float*>cnp.PyArray_DATA(weight), g)
     elif is_float32:
         backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
                        <const float*>cnp.PyArray_DATA(weight), g, kernel)
@@ -289,6 +296,9 @@ def conv2d_backward_weight(cnp.ndarray grad_output, cnp.ndarray input, geometry,
     kernel = kernel_for(kernel, BACKWARD_WEIGHT, g, is_float32)
     if kernel == PACKED:
         packed_backward_weight(<float*>cnp.PyArray_DATA(grad_weight), <const float*>cnp.PyArray_DATA(grad_output),
+                               <const float*>cnp.PyArray_DATA(input), g)
+    elif kernel == DEPTHWISE and is_float32:
+        planes_backward_weight(<float*>cnp.PyArray_DATA(grad_weight), <const float*>cnp.PyArray_DATA(grad_output),
                                <const float*>cnp.PyArray_DATA(input), g)
     elif is_float32:
         backward_weight(<float*>cnp.PyArray_DATA(grad_weight), <const float*>cnp.PyArray_DATA(grad_output),

@@ -50,6 +50,16 @@ struct conv2d_weight {
                    ptrdiff_t last);
 };
 
+/* The kernel of groups of few channels: multiply() in shares of items, multiply_weight() in shares of groups. */
+struct conv2d_planes {
+    void (*plan)(struct conv2d_job *job, int threads);
+    void (*multiply)(const struct conv2d_job *job, float *output, const float *input, const float *weight,
+                     const float *bias, float *scratch, ptrdiff_t first, ptrdiff_t last);
+    void (*multiply_weight)(const struct conv2d_job *job, float *grad_weight, const float *grad_output,
+                            const float *input, float *scratch, ptrdiff_t first, ptrdiff_t last);
+};
+
+KERNEL_TABLES(conv2d_planes)
 KERNEL_TABLES(conv2d_packed)
 KERNEL_TABLES(conv2d_weight)
 KERNEL_TABLES(conv2d_winograd)

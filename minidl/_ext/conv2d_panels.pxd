@@ -6,3 +6,10 @@ cdef int packed_backward_input(float* grad_input, const float* grad_output, cons
                                bint winograd) except -1
 cdef int packed_backward_weight(float* grad_weight, const float* grad_output, const float* input,
                                 const Conv2d* g) except -1
+
+cdef int planes_forward(float* output, const float* input, const float* weight, const float* bias,
+                        const Conv2d* g) except -1
+cdef int planes_backward_input(float* grad_input, const float* grad_output, const float* weight,
+                               const Conv2d* g) except -1
+cdef int planes_backward_weight(float* grad_weight, const float* grad_output, const float* input,
+                                const Conv2d* g) except -1
