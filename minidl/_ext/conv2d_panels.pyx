@@ -69,6 +69,9 @@ cdef conv2d_job forward_job(const Conv2d* g) noexcept nogil:
     job.H, job.W, job.OH, job.OW, job.KH, job.KW = g.H, g.W, g.OH, g.OW, g.KH, g.KW
     job.stride_h, job.stride_w, job.dilation_h, job.dilation_w = g.stride_h, g.stride_w, g.dilation_h, g.dilation_w
     job.top, job.left = g.pad_top, g.pad_left
+    job.c_step = g.KH * g.KW
+    job.oc_step = job.C * job.c_step
+    job.flipped = False
     return job
 
 
@@ -90,9 +93,6 @@ cdef int packed_forward(float* output, const float* input, const float* weight, 
                         bint winograd) except -1:
     # output (N, OC, OH, OW)   input (N, C, H, W)   weight (OC, C / groups, KH, KW)   bias (OC,) or NULL
     cdef conv2d_job job = forward_job(g)
-    job.c_step = g.KH * g.KW
-    job.oc_step = job.C * job.c_step
-    job.flipped = False
     return convolve(&job, output, input, weight, bias, winograd)
 
 
