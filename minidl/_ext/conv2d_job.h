@@ -19,6 +19,7 @@ struct conv2d_job {
     ptrdiff_t blocks, splits;   /* blocks of output channels, cut into so many items */
     ptrdiff_t items;            /* splits * groups * parts * down, the last one counted fastest */
     ptrdiff_t shares, sums;     /* of a weight gradient: partial sums that are added up, and their numbers */
+    ptrdiff_t panels;           /* that are worked on at once */
     ptrdiff_t packed, scratch;  /* numbers: the packed weight, and the scratch of one thread */
     ptrdiff_t row, plane, image; /* of the staged input, in numbers */
 };

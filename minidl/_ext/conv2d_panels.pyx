@@ -113,6 +113,7 @@ cdef int convolve(conv2d_job* job, float* output, const float* input, const floa
     cdef Py_ssize_t blocks
     cdef cnp.ndarray memory
     cdef float* packed
+    cdef const float* factors
     cdef float* mine
     if job.N == 0:
         return 0
@@ -126,16 +127,21 @@ cdef int convolve(conv2d_job* job, float* output, const float* input, const floa
     blocks = job.groups * job.blocks
     memory = scratch((job.packed + threads * job.scratch + 64) * sizeof(float))
     packed = <float*>cnp.PyArray_DATA(memory)
+    factors = weight
+    if job.packed:
+        factors = packed
     mine = packed + (job.packed + 31) // 32 * 32
     with nogil:
         if threads == 1:
-            pack(job, packed, weight, 0, blocks)
-            multiply(job, output, input, packed, bias, mine, 0, job.items)
+            if job.packed:
+                pack(job, packed, weight, 0, blocks)
+            multiply(job, output, input, factors, bias, mine, 0, job.items)
         else:
+            if job.packed:
+                for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                    pack(job, packed, weight, blocks * thread // threads, blocks * (thread + 1) // threads)
             for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-                pack(job, packed, weight, blocks * thread // threads, blocks * (thread + 1) // threads)
-            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-                multiply(job, output, input, packed, bias, mine + thread * job.scratch, job.items * thread // threads,
+                multiply(job, output, input, factors, bias, mine + thread * job.scratch, job.items * thread // threads,
                          job.items * (thread + 1) // threads)
     return 0
 
