@@ -78,7 +78,8 @@ def operands(g, seed=0):
 
 def fill_free_memory_with_nan():
     """What the allocator hands out next, as results or as scratch, shows whatever a kernel forgets to write."""
-    blocks = [storage.empty((quarters << log2,), np.dtype(np.uint8)) for log2 in range(4, 20) for quarters in (4, 5, 6, 7)]
+    sizes = [quarters << log2 for log2 in range(4, 20) for quarters in (4, 5, 6, 7)]
+    blocks = [storage.empty((size,), np.dtype(np.uint8)) for size in sizes]
     for block in blocks:
         block.fill(0xFF)
 
@@ -214,7 +215,8 @@ def test_they_are_im2col(data):
 
 
 @pytest.mark.parametrize("case", [
-    (4, 32, 64, 16, 16, 3, 3, 1, 1, 1, 1), (2, 64, 64, 28, 28, 3, 3, 1, 2, 2, 1), (1, 3, 64, 112, 112, 7, 7, 2, 3, 1, 1),
+    (4, 32, 64, 16, 16, 3, 3, 1, 1, 1, 1), (2, 64, 64, 28, 28, 3, 3, 1, 2, 2, 1),
+    (1, 3, 64, 112, 112, 7, 7, 2, 3, 1, 1),
     (2, 128, 64, 28, 28, 1, 1, 1, 0, 1, 1), (2, 16, 16, 56, 56, 3, 3, 1, 1, 1, 16)])
 def test_layers_against_torch(case):
     torch = pytest.importorskip("torch")
