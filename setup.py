@@ -39,7 +39,8 @@ C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "minidl/_ext/conv2d_packed.c": EACH,
         "minidl/_ext/conv2d_planes.c": EACH,
         "minidl/_ext/conv2d_weight.c": EACH,
-        "minidl/_ext/conv2d_winograd.c": EACH,
+        "minidl/_ext/conv2d_winograd_f2.c": EACH,
+        "minidl/_ext/conv2d_winograd_f4.c": EACH,
     },
 }
 INSTRUCTION_SETS = {

@@ -22,7 +22,7 @@ from minidl._ext.conv2d_depthwise cimport depthwise_backward_input, depthwise_ba
 from minidl._ext.conv2d_panels cimport (packed_backward_input, packed_backward_weight, packed_forward,
                                         planes_backward_input, planes_backward_weight, planes_forward)
 from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DEPTHWISE, FORWARD, IM2COL, PACKED,
-                                       POINTWISE, WINOGRAD, Kernel, kernel_for)
+                                       POINTWISE, WINOGRAD, WINOGRAD_F4, Kernel, kernel_for)
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
 from minidl._ext.im2col cimport (Tile, Tiling, col2im, cut_output, has_padding, im2col, seen_cols, seen_rows,
                                  size_of_lines, stage, tile_at, unstage)
@@ -103,9 +103,9 @@ def conv2d_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geom
         add = cnp.PyArray_DATA(bias)
     cdef cnp.ndarray output = new_planes(g.N, g.OC, g.OH, g.OW, cnp.PyArray_TYPE(input))
     kernel = kernel_for(kernel, FORWARD, g, is_float32)
-    if kernel == PACKED or kernel == WINOGRAD:
+    if kernel == PACKED or kernel == WINOGRAD or kernel == WINOGRAD_F4:
         packed_forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
-                       <const float*>cnp.PyArray_DATA(weight), <const float*>add, g, kernel == WINOGRAD)
+                       <const float*>cnp.PyArray_DATA(weight), <const float*>add, g, kernel)
     elif kernel == DEPTHWISE and is_float32:
         planes_forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
                        <const float*>cnp.PyArray_DATA(weight), <const float*>add, g)
@@ -193,9 +193,9 @@ def conv2d_backward_input(cnp.ndarray grad_output, cnp.ndarray weight, geometry,
     weight = contiguous(weight)
     cdef cnp.ndarray grad_input = new_planes(g.N, g.C, g.H, g.W, cnp.PyArray_TYPE(weight))
     kernel = kernel_for(kernel, BACKWARD_INPUT, g, is_float32)
-    if kernel == PACKED or kernel == WINOGRAD:
+    if kernel == PACKED or kernel == WINOGRAD or kernel == WINOGRAD_F4:
         packed_backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
-                              <const float*>cnp.PyArray_DATA(weight), g, kernel == WINOGRAD)
+                              <const float*>cnp.PyArray_DATA(weight), g, kernel)
     elif kernel == DEPTHWISE and is_float32 and g.stride_h == g.stride_w == 1:
         planes_backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
                               <const float*>cnp.PyArray_DATA(weight), g)

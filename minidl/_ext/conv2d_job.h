@@ -38,7 +38,10 @@ struct conv2d_strip {
 struct conv2d_packed {
     CONV2D_KERNEL;
 };
-struct conv2d_winograd {
+struct conv2d_winograd_f2 {
+    CONV2D_KERNEL;
+};
+struct conv2d_winograd_f4 {
     CONV2D_KERNEL;
 };
 
@@ -63,7 +66,8 @@ struct conv2d_planes {
 KERNEL_TABLES(conv2d_planes)
 KERNEL_TABLES(conv2d_packed)
 KERNEL_TABLES(conv2d_weight)
-KERNEL_TABLES(conv2d_winograd)
+KERNEL_TABLES(conv2d_winograd_f2)
+KERNEL_TABLES(conv2d_winograd_f4)
 
 static inline struct conv2d_strip conv2d_strip_at(const struct conv2d_job *job, ptrdiff_t item)
 {

@@ -1,4 +1,4 @@
-"""Threads and memory of the kernels in C for many channels: conv2d_packed.c, conv2d_winograd.c and conv2d_weight.c,
+"""Threads and memory of the kernels in C for many channels: conv2d_packed.c, conv2d_winograd.h and conv2d_weight.c,
 and of the one for depthwise convolutions: conv2d_planes.c.
 
 The input gradient with stride 1 is the convolution of grad_output, padded by what the kernel reaches less the padding,
@@ -9,6 +9,7 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 
 from minidl._ext.arrays cimport scratch
+from minidl._ext.conv2d_table cimport WINOGRAD, WINOGRAD_F4, Kernel
 from minidl._ext.geometry cimport Conv2d
 from minidl._ext.instruction_set cimport isa_level
 from minidl._ext.threads cimport team
@@ -38,7 +39,12 @@ cdef extern from "conv2d_job.h" nogil:
         Pack pack
         Multiply multiply
 
-    struct conv2d_winograd:
+    struct conv2d_winograd_f2:
+        Plan plan
+        Pack pack
+        Multiply multiply
+
+    struct conv2d_winograd_f4:
         Plan plan
         Pack pack
         Multiply multiply
@@ -56,7 +62,8 @@ cdef extern from "conv2d_job.h" nogil:
     const conv2d_planes* conv2d_planes_for(int)
     const conv2d_weight* conv2d_weight_for(int)
     const conv2d_packed* conv2d_packed_for(int)
-    const conv2d_winograd* conv2d_winograd_for(int)
+    const conv2d_winograd_f2* conv2d_winograd_f2_for(int)
+    const conv2d_winograd_f4* conv2d_winograd_f4_for(int)
 
 cdef enum:
     SPEED = 100000          # multiply-adds per microsecond and thread, for the thread policy
@@ -90,21 +97,21 @@ cdef conv2d_job backward_input_job(const Conv2d* g) noexcept nogil:
 
 
 cdef int packed_forward(float* output, const float* input, const float* weight, const float* bias, const Conv2d* g,
-                        bint winograd) except -1:
+                        Kernel kernel) except -1:
     # output (N, OC, OH, OW)   input (N, C, H, W)   weight (OC, C / groups, KH, KW)   bias (OC,) or NULL
     cdef conv2d_job job = forward_job(g)
-    return convolve(&job, output, input, weight, bias, winograd)
+    return convolve(&job, output, input, weight, bias, kernel)
 
 
 cdef int packed_backward_input(float* grad_input, const float* grad_output, const float* weight, const Conv2d* g,
-                               bint winograd) except -1:
+                               Kernel kernel) except -1:
     # grad_input (N, C, H, W)   grad_output (N, OC, OH, OW)   weight (OC, C / groups, KH, KW)   stride 1
     cdef conv2d_job job = backward_input_job(g)
-    return convolve(&job, grad_input, grad_output, weight, NULL, winograd)
+    return convolve(&job, grad_input, grad_output, weight, NULL, kernel)
 
 
 cdef int convolve(conv2d_job* job, float* output, const float* input, const float* weight, const float* bias,
-                  bint winograd) except -1:
+                  Kernel kernel) except -1:
     cdef int level = isa_level(), thread
     cdef int threads = team(<double>job.N * job.groups * job.OC * job.OH * job.OW * job.C * job.KH * job.KW / SPEED)
     cdef Plan plan
@@ -117,9 +124,12 @@ cdef int convolve(conv2d_job* job, float* output, const float* input, const floa
     cdef float* mine
     if job.N == 0:
         return 0
-    if winograd:
-        plan, pack, multiply = (conv2d_winograd_for(level).plan, conv2d_winograd_for(level).pack,
-                                conv2d_winograd_for(level).multiply)
+    if kernel == WINOGRAD:
+        plan, pack, multiply = (conv2d_winograd_f2_for(level).plan, conv2d_winograd_f2_for(level).pack,
+                                conv2d_winograd_f2_for(level).multiply)
+    elif kernel == WINOGRAD_F4:
+        plan, pack, multiply = (conv2d_winograd_f4_for(level).plan, conv2d_winograd_f4_for(level).pack,
+                                conv2d_winograd_f4_for(level).multiply)
     else:
         plan, pack, multiply = (conv2d_packed_for(level).plan, conv2d_packed_for(level).pack,
                                 conv2d_packed_for(level).multiply)

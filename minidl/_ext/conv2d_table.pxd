@@ -7,6 +7,7 @@ cpdef enum Kernel:
     DEPTHWISE
     PACKED
     WINOGRAD
+    WINOGRAD_F4
 
 cpdef enum Direction:
     FORWARD

@@ -11,6 +11,7 @@ class Kernel(enum.IntEnum):
     DEPTHWISE = 3
     PACKED = 4
     WINOGRAD = 5
+    WINOGRAD_F4 = 6
 
 class Direction(enum.IntEnum):
     FORWARD = 0
@@ -22,3 +23,5 @@ def can_compute(
     kernel: Kernel, geometry: Conv2dGeometry, direction: Direction, is_float32: bool = True
 ) -> bool: ...
 def use(direction: Direction, kernel: Kernel) -> Kernel: ...
+def winograd_f4_allowed() -> bool: ...
+def allow_winograd_f4(allowed: bool) -> None: ...

@@ -32,6 +32,7 @@ cdef struct Rule:
 cdef Rule[ROOM] _rules
 cdef int _count = 0
 cdef Kernel[3] _override = [AUTO, AUTO, AUTO]
+cdef bint _f4_allowed = False
 
 
 cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_float32) noexcept nogil:
@@ -45,7 +46,7 @@ cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_floa
         if direction == BACKWARD_WEIGHT:
             return is_float32 and (g.KH == g.KW == 3 or g.KH == g.KW == 1 or g.KW == 5 or g.KW == 7)
         return is_float32 and (direction == FORWARD or (g.stride_h == 1 and g.stride_w == 1))
-    if kernel == WINOGRAD:
+    if kernel == WINOGRAD or kernel == WINOGRAD_F4:
         return (is_float32 and direction != BACKWARD_WEIGHT and g.KH == 3 and g.KW == 3 and g.stride_h == 1
                 and g.stride_w == 1 and g.dilation_h == 1 and g.dilation_w == 1)
     return True
@@ -73,6 +74,11 @@ cdef bint for_winograd(Direction direction, const Conv2d* g) noexcept nogil:
     return C >= 16 and OC >= 16 and g.N * g.OH * g.OW >= 2 * max(C, OC)
 
 
+cdef bint for_winograd_f4(Direction direction, const Conv2d* g) noexcept nogil:
+    # Tiles of 4x4 have to fill the image, or it has no less to multiply than with tiles of 2x2.
+    return _f4_allowed and for_winograd(direction, g) and min(g.H, g.OH) >= 16 and min(g.W, g.OW) >= 16
+
+
 cdef void add(Kernel kernel, int directions, Condition holds, const char* reason) noexcept:
     global _count
     _rules[_count] = Rule(kernel, directions, holds, reason)
@@ -81,6 +87,8 @@ cdef void add(Kernel kernel, int directions, Condition holds, const char* reason
 
 cdef void _fill() noexcept:
     add(DEPTHWISE, ALL, several_groups, b"one input channel per group: a matrix product would have one column per tap")
+    add(WINOGRAD_F4, FORWARDS | BACKWARD_INPUTS, for_winograd_f4,
+        b"as winograd, at least 16x16 pixels, and minidl.backends.cpu.allow_winograd_f4 is set: 36 products for 144")
     add(WINOGRAD, FORWARDS | BACKWARD_INPUTS, for_winograd,
         b"3x3, stride 1, at least 16 channels on both sides, more pixels than channels: 16 products for 36")
     add(PACKED, ALL, enough_channels,
@@ -134,3 +142,14 @@ def use(Direction direction, Kernel kernel):
     before = Kernel(_override[<int>direction])
     _override[<int>direction] = kernel
     return before
+
+
+def winograd_f4_allowed():
+    """Whether WINOGRAD_F4 may be chosen."""
+    return _f4_allowed
+
+
+def allow_winograd_f4(bint allowed):
+    """Let the table choose WINOGRAD_F4, which rounds about ten times as much as the other kernels, or not."""
+    global _f4_allowed
+    _f4_allowed = allowed
