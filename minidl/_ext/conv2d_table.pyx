@@ -75,8 +75,8 @@ cdef bint for_winograd(Direction direction, const Conv2d* g) noexcept nogil:
 
 
 cdef bint for_winograd_f4(Direction direction, const Conv2d* g) noexcept nogil:
-    # Tiles of 4x4 have to fill the image, or it has no less to multiply than with tiles of 2x2.
-    return _f4_allowed and for_winograd(direction, g) and min(g.H, g.OH) >= 16 and min(g.W, g.OW) >= 16
+    # On smaller images tiles at the edges, and transforms, cost what larger tiles save (measured with AVX-512).
+    return _f4_allowed and for_winograd(direction, g) and min(g.H, g.OH) >= 40 and min(g.W, g.OW) >= 40
 
 
 cdef void add(Kernel kernel, int directions, Condition holds, const char* reason) noexcept:
@@ -88,7 +88,7 @@ cdef void add(Kernel kernel, int directions, Condition holds, const char* reason
 cdef void _fill() noexcept:
     add(DEPTHWISE, ALL, several_groups, b"one input channel per group: a matrix product would have one column per tap")
     add(WINOGRAD_F4, FORWARDS | BACKWARD_INPUTS, for_winograd_f4,
-        b"as winograd, at least 16x16 pixels, and minidl.backends.cpu.allow_winograd_f4 is set: 36 products for 144")
+        b"as winograd, at least 40x40 pixels, and minidl.backends.cpu.allow_winograd_f4 is set: 36 products for 144")
     add(WINOGRAD, FORWARDS | BACKWARD_INPUTS, for_winograd,
         b"3x3, stride 1, at least 16 channels on both sides, more pixels than channels: 16 products for 36")
     add(PACKED, ALL, enough_channels,
