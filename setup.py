@@ -33,15 +33,18 @@ SYSTEM_BLAS = ("openblas", "flexiblas", "cblas", "blas")  # pkg-config modules t
 
 # Helpers in plain C: extension -> {C file: the instruction sets it is compiled for}.  A file is compiled once for each,
 # with ISA defined as the name (so that functions can be called conv_##ISA) and ISA_<name> defined for ``#if``.
-EACH = ("base", "avx2", "avx512")
+ALL_SETS = ("base", "avx2", "avx512")
 C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "conv2d_panels": {
-        "minidl/_ext/conv2d_packed.c": EACH,
-        "minidl/_ext/conv2d_planes.c": EACH,
-        "minidl/_ext/conv2d_weight.c": EACH,
-        "minidl/_ext/conv2d_winograd_f2.c": EACH,
-        "minidl/_ext/conv2d_winograd_f4.c": EACH,
+        "minidl/_ext/conv2d_packed.c": ALL_SETS,
+        "minidl/_ext/conv2d_planes.c": ALL_SETS,
+        "minidl/_ext/conv2d_weight.c": ALL_SETS,
+        "minidl/_ext/conv2d_winograd_f2.c": ALL_SETS,
+        "minidl/_ext/conv2d_winograd_f4.c": ALL_SETS,
     },
+    "gemm": {"minidl/_ext/few_rows.c": ALL_SETS},
+    "optimizer": {"minidl/_ext/optimizer_runs.c": ALL_SETS},
+    "pooling": {"minidl/_ext/windows.c": ALL_SETS},
 }
 INSTRUCTION_SETS = {
     "base": [],

@@ -185,4 +185,5 @@ bool = NAMES["bool"]
 clip, concat, subtract, multiply, divide, negative, absolute = clamp, cat, sub, mul, div, neg, abs
 
 from minidl import backends, cuda, nn, optim, utils  # noqa: E402 - they use the names above
+from minidl.compiler import compile  # noqa: E402
 

@@ -15,9 +15,10 @@ import numpy as np
 from minidl import _printing, _random, _types
 from minidl._devices.registry import backend_of
 from minidl._ext import core
-from minidl._ext.core import REGISTERED, Parameter, Tensor, inplace
+from minidl._ext.core import Parameter, Tensor
+from minidl._ext.engine import run_from_number as _run_from_number
 from minidl.autograd.backward import backward as _backward
-from minidl.ops import creation, indexing, matmul, pointwise, promotion, reduce, shape, softmax
+from minidl.ops import creation, indexing, inplace, matmul, pointwise, promotion, reduce, shape, softmax
 
 # ---- to and from Python and NumPy -----------------------------------------------------------------------------------
 
@@ -172,9 +173,9 @@ def storage_offset(self: Tensor) -> int:
     return int(self._raw.ctypes.data - base.ctypes.data) // self._raw.itemsize
 
 
-def numel(self: Tensor) -> int:
+def numel(input: Tensor) -> int:
     """How many numbers there are."""
-    return self._raw.size
+    return input._raw.size
 
 
 def is_contiguous(self: Tensor) -> bool:
@@ -235,147 +236,44 @@ def cpu(self: Tensor) -> Tensor:
     return to(self, "cpu")
 
 
-def cuda(self: Tensor, device: Any = None) -> Tensor:
-    """The tensor on a GPU."""
+def cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
+    """The tensor on a GPU; ``non_blocking`` changes nothing."""
     return to(self, "cuda" if device is None else device)
 
 
-def new_tensor(self: Tensor, data: Any, *, dtype: Any = None, requires_grad: bool = False) -> Tensor:
+def swapaxes(self: Tensor, axis0: int, axis1: int) -> Tensor:
+    """``transpose`` under NumPy's name."""
+    return shape.transpose(self, axis0, axis1)
+
+
+def split(self: Tensor, split_size: Any, dim: int = 0) -> tuple[Tensor, ...]:
+    """Views of stretches of a given size (the last may be shorter) or of the given sizes along ``dim``."""
+    return shape.split(self, split_size, dim)
+
+
+# ---- made like this one ----------------------------------------------------------------------------------------------
+
+
+def new_tensor(self: Tensor, data: Any, *, dtype: Any = None, device: Any = None,
+               requires_grad: bool = False) -> Tensor:
     """``tensor(data)`` with the dtype and device of this one."""
-    return creation.tensor(data, dtype=self.dtype if dtype is None else dtype, device=self.device,
-                           requires_grad=requires_grad)
+    return creation.tensor(data, **creation.alike(self, dtype, device), requires_grad=requires_grad)
 
 
 def _new(make: Any) -> Any:
-    def new(self: Tensor, *size: Any, dtype: Any = None) -> Tensor:
-        return make(*size, dtype=self.dtype if dtype is None else dtype, device=self.device)
+    def new(self: Tensor, *sizes: Any, size: Any = None, dtype: Any = None, device: Any = None,
+            requires_grad: bool = False) -> Tensor:
+        return make(*sizes, size=size, **creation.alike(self, dtype, device), requires_grad=requires_grad)
 
     new.__name__ = f"new_{make.__name__}"
     new.__doc__ = f"``{make.__name__}`` with the dtype and device of this tensor."
     return new
 
 
-def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None) -> Tensor:
+def new_full(self: Tensor, size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
     """``full`` with the dtype and device of this tensor."""
-    return creation.full(size, fill_value, dtype=self.dtype if dtype is None else dtype, device=self.device)
-
-
-# ---- in place --------------------------------------------------------------------------------------------------------
-
-_fill = core.Op("filled", "FillBackward2", backward=lambda F, node, grad: F.zeros_like(grad),
-                forward=lambda F, x, value: F.full(x.shape, value, x.dtype))
-_zero = core.Op("filled", "ZeroBackward0", backward=_fill.backward, forward=_fill.forward)
-_assign = core.Op("assigned", "CopyBackwards", backward=lambda F, node, grad: (
-    F.zeros_like(grad) if node.needs(0) else None,
-    None if not node.needs(1) else grad if grad.shape == node.args[1] else F.sum_to(grad, node.args[1])),
-    forward=lambda F, x, source: F.copy(F.expand(source, x.shape)))
-
-
-def copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
-    """Copy ``src`` (broadcast, converted) into this tensor."""
-    if not isinstance(src, Tensor):
-        src = creation.tensor(src, device=self.device)
-    src = to(src, self.device, self.dtype)
-    try:
-        return inplace(_assign, self, src)
-    except ValueError:
-        raise RuntimeError(f"copy_: source of shape {tuple(src.shape)} does not broadcast to the target's shape "
-                           f"{tuple(self.shape)}") from None
-
-
-def fill_(self: Tensor, value: Any) -> Tensor:
-    """Write one number everywhere."""
-    return inplace(_fill, self, value.item() if isinstance(value, Tensor) else value)
-
-
-def zero_(self: Tensor) -> Tensor:
-    """Write zeros everywhere."""
-    return inplace(_zero, self, 0)
-
-
-def requires_no_history(fill: Any, name: str) -> Any:
-    """An in-place random fill: not differentiable, and not allowed on a leaf that is being recorded."""
-
-    def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
-        host = np.empty(self._raw.shape, self._raw.dtype)
-        fill(host, *args, generator=generator, **kwargs)
-        return inplace(_assign, self, core.from_raw(self._backend.from_host(host), self._backend))
-
-    method.__name__ = name
-    method.__doc__ = f"Fill with random numbers in place; arguments as PyTorch's ``{name}``."
-    return method
-
-
-def _uniform(array: np.ndarray, from_: float = 0.0, to: float = 1.0, generator: Any = None, **kwargs: Any) -> None:
-    _random.uniform_(array, float(kwargs.get("from", from_)), float(to), generator)
-
-
-def _normal(array: np.ndarray, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> None:
-    _random.normal_(array, float(mean), float(std), generator)
-
-
-def _bernoulli(array: np.ndarray, p: float = 0.5, generator: Any = None) -> None:
-    _random.bernoulli_(array, p, generator)
-
-
-def _random_(array: np.ndarray, from_: int | None = None, to: int | None = None, generator: Any = None) -> None:
-    if from_ is not None and to is None:
-        from_, to = 0, from_
-    _random.random_(array, from_, to, generator)
-
-
-def _inplace_method(name: str, prepare: Any = None) -> Any:
-    op = REGISTERED[name]
-
-    public = getattr(pointwise, name, None) or getattr(shape, name)
-
-    def method(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        if prepare is not None:
-            return inplace(op, self, *prepare(*args, **kwargs))
-        if kwargs:  # by name, or an option that the bare op does not know: what the public function says, written here
-            return copy_(self, public(self, *args, **kwargs))
-        return inplace(op, self, *args)
-
-    method.__name__ = f"{name}_"
-    method.__doc__ = f"``{name}`` in place."
-    return method
-
-
-def _scaled(other: Any, *, alpha: Any = 1) -> tuple[Any]:
-    return (other if alpha == 1 else other * alpha,)
-
-
-def _bounds(min: Any = None, max: Any = None) -> tuple[Any, Any]:
-    return min, max
-
-
-def addcmul_(self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """Add ``value * tensor1 * tensor2`` in place."""
-    return inplace(REGISTERED["add"], self, tensor1 * tensor2 * value)
-
-
-def addcdiv_(self: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
-    """Add ``value * tensor1 / tensor2`` in place."""
-    return inplace(REGISTERED["add"], self, tensor1 / tensor2 * value)
-
-
-def lerp_(self: Tensor, end: Tensor, weight: float) -> Tensor:
-    """Move towards ``end`` by the share ``weight`` in place."""
-    return inplace(REGISTERED["add"], self, (end - self) * weight)
-
-
-def squeeze_methods(view: Any, name: str) -> Any:
-    """The in-place form of a view: the tensor takes the view's shape."""
-
-    def method(self: Tensor, *args: Any) -> Tensor:
-        if self.requires_grad:
-            raise RuntimeError(f"{name} on a tensor that requires grad is not supported; use {name[:-1]} instead")
-        self.data = view(self.detach(), *args)
-        return self
-
-    method.__name__ = name
-    method.__doc__ = f"``{name[:-1]}`` in place."
-    return method
+    return creation.full(size, fill_value, **creation.alike(self, dtype, device), requires_grad=requires_grad)
 
 
 # ---- gradients -------------------------------------------------------------------------------------------------------
@@ -384,10 +282,12 @@ def squeeze_methods(view: Any, name: str) -> Any:
 def backward(self: Tensor, gradient: Tensor | None = None, retain_graph: bool | None = None,
              create_graph: bool = False, inputs: Any = None) -> None:
     """Sum the gradients of this tensor into the ``.grad`` of the leaves; see ``minidl.autograd.backward``."""
-    _backward(self, gradient, retain_graph, create_graph, inputs)
+    if gradient is not None or create_graph or inputs is not None or not _run_from_number(self, bool(retain_graph)):
+        _backward(self, gradient, retain_graph, create_graph, inputs)
 
 
 def share_memory_(self: Tensor) -> Tensor:
+    """Raises ``NotImplementedError``: tensors go to other processes by value."""
     raise NotImplementedError("share_memory_: minidl has no shared memory between processes; send tensors by value")
 
 
@@ -399,21 +299,15 @@ _SAME_AS_FUNCTION = {
     reduce: "sum mean prod amax amin max min argmax argmin any all var std logsumexp norm cumsum sort argsort topk",
     matmul: "matmul mm bmm dot mv outer",
     shape: "reshape view permute transpose t movedim flatten unflatten squeeze unsqueeze expand broadcast_to narrow "
-           "select split chunk unbind flip roll repeat tile tril triu clone contiguous",
+           "select chunk unbind flip roll repeat tile tril triu clone contiguous",
     indexing: "gather scatter scatter_add scatter_ scatter_add_ index_select masked_select nonzero index_put "
               "index_put_",
     softmax: "softmax log_softmax",
 }
 
-# ops that also come as a method with an underscore
-_IN_PLACE = ("mul div pow neg exp expm1 log log1p log2 log10 sqrt rsqrt reciprocal sin cos tan asin acos atan sinh "
-             "cosh tanh sigmoid relu abs square sign floor ceil round trunc remainder floor_divide masked_fill tril "
-             "triu bitwise_and bitwise_or bitwise_xor bitwise_not logical_and logical_or logical_xor logical_not "
-             "eq ne lt le gt ge")
-
 _SYNONYMS = {"multiply": "mul", "divide": "div", "true_divide": "div", "subtract": "sub", "negative": "neg",
              "absolute": "abs", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le",
-             "not_equal": "ne", "clip": "clamp", "swapaxes": "transpose", "swapdims": "transpose"}
+             "not_equal": "ne", "clip": "clamp", "swapdims": "transpose"}
 
 
 def _methods() -> dict[str, Any]:
@@ -423,17 +317,10 @@ def _methods() -> dict[str, Any]:
     table |= {synonym: table[name] for synonym, name in _SYNONYMS.items()}
     for name in ("float", "double", "int", "long", "short", "bool"):
         table[name] = _converter(name)
-    table |= {f"{name}_": _inplace_method(name) for name in _IN_PLACE.split()}
-    table |= {"add_": _inplace_method("add", _scaled), "sub_": _inplace_method("sub", _scaled),
-              "clamp_": _inplace_method("clamp", _bounds)}
+    table |= inplace.methods()
     table |= {f"new_{make.__name__}": _new(make) for make in (creation.zeros, creation.ones, creation.empty)}
-    table |= {"uniform_": requires_no_history(_uniform, "uniform_"), "normal_": requires_no_history(_normal, "normal_"),
-              "bernoulli_": requires_no_history(_bernoulli, "bernoulli_"),
-              "random_": requires_no_history(_random_, "random_")}
-    table |= {"squeeze_": squeeze_methods(shape.squeeze, "squeeze_"), "t_": squeeze_methods(shape.t, "t_"),
-              "unsqueeze_": squeeze_methods(shape.unsqueeze, "unsqueeze_")}
     own = (item, tolist, numpy, size, stride, storage_offset, numel, is_contiguous, data_ptr, to, cpu, cuda, new_tensor,
-           new_full, copy_, fill_, zero_, backward, addcmul_, addcdiv_, lerp_, share_memory_)
+           new_full, swapaxes, split, backward, share_memory_)
     table |= {function.__name__: function for function in own}
     table |= {
         "type": type_, "dim": lambda self: self.ndim, "nelement": numel,

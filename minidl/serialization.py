@@ -32,8 +32,8 @@ _DTYPES = frozenset(map(np.dtype, (
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "float32", "float64")))
 
 
-def save(obj: Any, path: str | os.PathLike[str]) -> None:
-    """Write ``obj`` to the file ``path``.
+def save(obj: Any, f: str | os.PathLike[str]) -> None:
+    """Write ``obj`` to the file ``f``.
 
     ``obj`` is a tensor or a NumPy array, or made of them and of None, bools, numbers and texts by dicts (keys: texts,
     numbers, bools, None), lists and tuples.  Dicts of any kind become dicts, tuples of any kind tuples, and NumPy's
@@ -49,7 +49,7 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
 
     from safetensors.numpy import save as to_bytes
 
-    target = os.path.realpath(path)
+    target = os.path.realpath(f)
     packer = _Packer()
     tree = packer.pack(obj, ())
     arrays = packer.arrays
@@ -57,8 +57,8 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     _write_whole(target, to_bytes(arrays, metadata={"format": "pt", "minidl": content}))
 
 
-def load(path: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:
-    """What ``save`` wrote to the file ``path``, its tensors on the device ``map_location`` (default: the CPU).
+def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:
+    """What ``save`` wrote to the file ``f``, its tensors on the device ``map_location`` (default: the CPU).
 
     A safetensors file of another program gives a dict of its tensors.  ``weights_only`` guards against pickle in
     PyTorch; here there is none, and it has no effect.
@@ -69,7 +69,7 @@ def load(path: str | os.PathLike[str], map_location: Any = None, *, weights_only
 
     from safetensors import SafetensorError, safe_open
 
-    path = os.fspath(path)
+    path = os.fspath(f)
     if os.path.isdir(path):
         raise IsADirectoryError(f"load: {path} is a folder, expected a file that save() wrote")
     try:

@@ -9,11 +9,6 @@ import minidl
 from minidl.autograd import Function, grad, gradcheck, gradgradcheck
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def leaf(*values):
     return minidl.tensor(list(values), dtype=minidl.float64, requires_grad=True)
 

@@ -18,19 +18,13 @@ from minidl._ext import conv2d_table, storage, threads
 from minidl._ext.conv2d_table import Direction, Kernel
 from minidl.geometry import conv2d_geometry
 
+pytestmark = pytest.mark.usefixtures("two_threads")
+
 REFERENCE, CPU = ConvReference(), ConvCPU()
 DEVICES = pytest.mark.parametrize("device", [REFERENCE, CPU], ids=["reference", "cpu"])
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 # Of the largest result: a sum of some hundred products loses a few dozen units of the last place (6e-8, 1e-16).
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
-
-
-@pytest.fixture(autouse=True)
-def two_threads():
-    before = threads.get_num_threads()
-    threads.set_num_threads(2)
-    yield
-    threads.set_num_threads(before)
 
 
 def operands(g, dtype, seed=0):

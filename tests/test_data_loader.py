@@ -18,11 +18,6 @@ SEEDS = [0, 1, 2**40 + 7]
 Point = namedtuple("Point", "x y")
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 @pytest.fixture(autouse=True)
 def leave_the_default_generator_as_it_was():
     before = minidl.get_rng_state()

@@ -13,11 +13,6 @@ from minidl import nn
 from minidl.nn import init
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def lenet(nn):
     return nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2),
@@ -95,6 +90,10 @@ FILLS = {
     "xavier_normal_": lambda init, t: init.xavier_normal_(t),
     "kaiming_uniform_": lambda init, t: init.kaiming_uniform_(t, nonlinearity="relu"),
     "kaiming_uniform_ slope": lambda init, t: init.kaiming_uniform_(t, a=0.2, mode="fan_out"),
+    "trunc_normal_": lambda init, t: init.trunc_normal_(t, std=0.5, a=-0.4, b=0.6),
+    "trunc_normal_ wide": lambda init, t: init.trunc_normal_(t, 1.0, 0.1),
+    "trunc_normal_ of a tail": lambda init, t: init.trunc_normal_(t, 0.0, 1.0, 1.5, 3.0),
+    "trunc_normal_ of a thin slice": lambda init, t: init.trunc_normal_(t, 0.5, 2.0, 0.1, 0.4),
     "kaiming_normal_": lambda init, t: init.kaiming_normal_(t, mode="fan_out", nonlinearity="tanh"),
 }
 
@@ -112,6 +111,52 @@ def test_fills_are_pytorchs(torch, name, shape, dtype):
         assert tensor.grad_fn is None
         filled.append(tensor.detach().numpy())
     np.testing.assert_array_equal(*filled)
+
+
+@pytest.mark.parametrize(("a", "b"), [(-0.4, 0.6), (1.5, 3.0)])
+def test_truncated_normal_numbers_have_their_distribution(a, b):
+    """The shares of 40000 numbers are 0.02 or more from the exact ones with a chance of 2 exp(-2 40000 0.02**2)."""
+    minidl.manual_seed(3)
+    drawn = np.sort(init.trunc_normal_(minidl.empty(200, 200, dtype=minidl.float64), a=a, b=b).numpy().ravel())
+    assert a <= drawn[0] and drawn[-1] <= b
+    below = np.array([math.erf(x / math.sqrt(2)) for x in (a, b, *drawn)])
+    expected = (below[2:] - below[0]) / (below[1] - below[0])
+    assert np.abs(expected - np.arange(drawn.size) / drawn.size).max() < 0.02
+
+
+def test_a_mean_far_from_the_bounds_is_warned_of(torch):
+    for library in (minidl, torch):
+        with pytest.warns(UserWarning, match="mean is more than 2 std from"):
+            library.nn.init.trunc_normal_(library.empty(2), mean=5.5, std=1.0, a=2.0, b=3.0)
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3), (4, 2, 3, 3), (1, 4)])
+def test_orthogonal(shape):
+    minidl.manual_seed(1)
+    tensor = minidl.empty(*shape, dtype=minidl.float64).requires_grad_()
+    assert init.orthogonal_(tensor, gain=3.0) is tensor
+    assert tensor.requires_grad and tensor.grad_fn is None
+    matrix = tensor.detach().numpy().reshape(shape[0], -1) / 3
+    product = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
+    np.testing.assert_allclose(product, np.eye(len(product)), atol=1e-14)  # rounding of sums of up to 18 products
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(5, 5), (3, 8), (8, 3), (4, 2, 3, 3)])
+def test_orthogonal_is_pytorchs_but_for_rounding(torch, shape, dtype):
+    filled = []
+    for library in (minidl, torch):
+        library.manual_seed(7)
+        filled.append(library.nn.init.orthogonal_(library.empty(*shape, dtype=getattr(library, dtype)), 2.0).numpy())
+    # PyTorch factorises float32 in float32, where a small diagonal of R magnifies rounding some ten times
+    np.testing.assert_allclose(*filled, atol=1e-5 if dtype == "float32" else 1e-13)
+    assert minidl.rand(1).item() == torch.rand(1).item()
+
+
+def test_orthogonal_of_a_vector_and_of_nothing():
+    with pytest.raises(ValueError, match="Only tensors with 2 or more dimensions are supported"):
+        init.orthogonal_(minidl.empty(3))
+    assert init.orthogonal_(minidl.empty(0, 3)).shape == (0, 3)
 
 
 def test_eye():

@@ -28,6 +28,7 @@ LAYERS = [
     ["minidl.ops"],
     ["minidl._tensor", "minidl._printing", "minidl.serialization"],
     ["minidl.nn", "minidl.optim", "minidl.utils", "minidl.datasets", "minidl.transforms"],
+    ["minidl.compiler"],
     ["minidl.__init__", "minidl.backends", "minidl.cuda", "minidl.explain"],
 ]
 RANK = {prefix: rank for rank, layer in enumerate(LAYERS) for prefix in layer}

@@ -21,11 +21,6 @@ each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 each_reduction = pytest.mark.parametrize("reduction", REDUCTIONS)
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def make_case(shape, dtype, ignored=None, seed=0):
     rng = np.random.default_rng(seed)
     axis = 0 if len(shape) == 1 else 1

@@ -52,11 +52,6 @@ class _Both:
         return self.schedulers[-1].get_last_lr()
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def optimizer(kind="SGD"):
     return OPTIMIZERS[kind](optim, [{"params": [minidl.zeros(1)]}, {"params": [minidl.zeros(1)], "lr": 0.05}])
 

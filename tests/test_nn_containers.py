@@ -121,3 +121,51 @@ def test_parameter_list():
     ours, theirs = made
     assert list(ours.state_dict()) == list(theirs.state_dict()) == ["0", "1", "2"]
     assert repr(ours).count("Parameter containing: [minidl.float32 of size") == 3
+
+
+def entries(library):
+    return {"b": library.nn.Parameter(library.ones(2)), "a": library.zeros(1, 3)}
+
+
+@pytest.mark.parametrize("library", ["minidl", "torch"])
+def test_parameter_dict(library):
+    """The same program in PyTorch shows that it is the same there."""
+    library = minidl if library == "minidl" else pytest.importorskip("torch")
+    given = entries(library)
+    net = library.nn.ParameterDict(given)
+    assert list(net) == list(net.keys()) == list(reversed(net))[::-1] == ["a", "b"]
+    assert net["b"] is net.b is given["b"]
+    assert isinstance(net["a"], library.nn.Parameter) and net["a"].requires_grad
+    assert list(library.nn.ParameterDict(OrderedDict(given))) == list(library.nn.ParameterDict(given.items())) == [
+        "b", "a"]
+    net["c"] = library.ones(1)
+    assert net.setdefault("c", library.zeros(1)).item() == 1
+    assert net.setdefault("d", library.zeros(1)).item() == 0
+    assert net.get("e") is None and net.get("c") is net["c"]
+    assert list(net.state_dict()) == [name for name, _ in net.named_parameters()] == ["a", "b", "c", "d"]
+    assert net.popitem()[0] == "d"
+    assert net.pop("c").item() == 1
+    assert len(net) == 2 and "c" not in net and "a" in net
+    both = net | library.nn.ParameterDict({"z": library.ones(1)})
+    assert list(both) == ["a", "b", "z"] and both["a"] is net["a"] and len(net) == 2
+    copied = net.copy()
+    net |= {"y": library.ones(1)}
+    assert list(net) == ["a", "b", "y"] and list(copied) == ["a", "b"]
+    assert [key for key, _ in net.fromkeys(["p", "q"], library.ones(1)).items()] == ["p", "q"]
+    del net["y"]
+    with pytest.raises(KeyError if library is minidl else AttributeError):
+        net["y"]
+    net.clear()
+    assert len(net) == len(list(net.parameters())) == 0
+    with pytest.raises(KeyError):
+        net.popitem()
+
+
+def test_parameter_dict_prints_and_refuses():
+    net = nn.ParameterDict(entries(minidl))
+    assert repr(net).splitlines()[1:] == ["  (a): Parameter containing: [minidl.float32 of size 1x3]",
+                                          "  (b): Parameter containing: [minidl.float32 of size 2]", ")"]
+    with pytest.raises(TypeError, match="expected a Parameter or another tensor, got int"):
+        net["c"] = 3
+    with pytest.raises(KeyError, match="attribute 'keys' already exists"):
+        net["keys"] = minidl.ones(1)

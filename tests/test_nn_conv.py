@@ -12,12 +12,6 @@ import minidl
 from minidl import nn
 from minidl.nn import functional as F
 
-
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 GRID = list(itertools.product(
     [(2, 4, 7, 9), (1, 4, 8, 6), (4, 9, 7)],                # input
     [(1, 1), 3, (3, 2), (2, 4)],                            # kernel

@@ -13,12 +13,6 @@ import minidl
 from minidl import nn
 from minidl.nn import functional as F
 
-
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 LAYERS = {
     "Linear": (lambda nn: nn.Linear(7, 5), (4, 7)),
     "Linear vector": (lambda nn: nn.Linear(7, 5), (7,)),
@@ -107,6 +101,40 @@ def test_batch_norm_forgets():
     assert norm.num_batches_tracked.item() == 0
     assert norm.running_mean.tolist() == [0, 0]
     assert norm.running_var.tolist() == [1, 1]
+
+
+BATCH_NORM_WITHOUT = {"mean": (None, [1.0, 1.0]), "variance": ([0.0, 0.0], None), "both": (None, None)}
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("missing", BATCH_NORM_WITHOUT)
+def test_batch_norm_without_running_statistics(missing, training):
+    mean, var = (None if values is None else minidl.tensor(values) for values in BATCH_NORM_WITHOUT[missing])
+    x = minidl.tensor([[1.0, 2.0], [3.0, 5.0]])
+    if not training:
+        name = "running_var" if missing == "variance" else "running_mean"
+        with pytest.raises(RuntimeError, match=f"{name} must be defined in evaluation mode"):
+            nn.functional.batch_norm(x, mean, var, training=False)
+    elif missing == "both":
+        np.testing.assert_allclose(nn.functional.batch_norm(x, mean, var, training=True).numpy(),
+                                   [[-1, -1], [1, 1]], rtol=1e-4)  # 1 / sqrt(1 + eps)
+    else:
+        with pytest.raises(ValueError, match="running_mean and running_var must either both be None or neither"):
+            nn.functional.batch_norm(x, mean, var, training=True)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("missing", BATCH_NORM_WITHOUT)
+def test_batch_norm_without_running_statistics_raises_what_pytorch_raises(torch, missing, training):
+    kinds = []
+    for lib in (minidl, torch):
+        mean, var = (None if values is None else lib.tensor(values) for values in BATCH_NORM_WITHOUT[missing])
+        try:
+            lib.nn.functional.batch_norm(lib.ones(2, 2), mean, var, training=training)
+            kinds.append(None)
+        except (RuntimeError, ValueError) as error:
+            kinds.append(type(error))
+    assert kinds[0] is kinds[1]
 
 
 def test_max_pool_indices(torch):

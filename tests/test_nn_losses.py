@@ -15,11 +15,6 @@ from minidl.nn import functional as F
 REDUCTIONS = ["mean", "sum", "none"]
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def both(torch, name, *args, dtype=np.float64, **options):
     """A loss of both libraries; arrays among the options become tensors."""
     made = []

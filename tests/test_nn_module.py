@@ -1,23 +1,17 @@
-"""``Module``: attributes and tables, state dicts, conversion, copies, hooks."""
+"""``Module``: attributes and tables, state dicts, conversion, copies."""
 
 from __future__ import annotations
 
 import copy
 import gc
 import pickle
-import warnings
 
 import numpy as np
 import pytest
-from nn_twins import assert_close, numbers
+from nn_twins import numbers
 
 import minidl
 from minidl import nn
-
-
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
 
 
 class Net(nn.Module):
@@ -237,6 +231,41 @@ def test_loading_leniently_and_wrongly():
         net.load_state_dict({"scale": "five"}, strict=False)
 
 
+@pytest.mark.parametrize("library", ["minidl", "torch"])
+def test_assigning_a_state(library):
+    """The same program in PyTorch shows that it is the same there."""
+    library = minidl if library == "minidl" else pytest.importorskip("torch")
+    net = library.nn.Sequential(library.nn.Linear(2, 3), library.nn.BatchNorm2d(3))
+    net[0].bias.requires_grad_(False)
+    parameter = library.nn.Parameter(library.ones(3))
+    weight = library.arange(6.0).double().reshape(3, 2)
+    mean = library.ones(3)
+    state = {"0.weight": weight, "0.bias": parameter, "1.running_mean": mean}
+    old = net[0].weight
+    assert net.load_state_dict(state, strict=False, assign=True).unexpected_keys == []
+    assert net[0].weight is not old
+    assert isinstance(net[0].weight, library.nn.Parameter)
+    assert net[0].weight.dtype is library.float64
+    assert net[0].weight.requires_grad
+    weight[0, 0] = 9  # the memory is shared
+    assert net[0].weight[0, 0] == 9
+    assert net[0].bias is parameter
+    assert not parameter.requires_grad
+    assert net[1].running_mean is mean
+    assert dict(net.named_parameters())["0.weight"] is net[0].weight
+    assert "running_mean" not in dict(net[1].named_parameters())
+
+
+def test_assigning_what_does_not_fit_changes_nothing():
+    net = Net()
+    scale = net.scale
+    with pytest.raises(RuntimeError, match="size mismatch for mean"):
+        net.load_state_dict({"scale": np.float32([5]), "mean": np.zeros(4)}, strict=False, assign=True)
+    assert net.scale is scale
+    net.load_state_dict({"scale": np.float32([5])}, strict=False, assign=True)
+    assert net.scale is not scale and net.scale.tolist() == [5]
+
+
 def test_shared_parameters():
     net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
     net[1].weight = net[0].weight
@@ -331,59 +360,3 @@ def test_no_cycles():
         assert gc.collect() == 0
     finally:
         gc.enable()
-
-
-# ---- hooks -----------------------------------------------------------------------------------------------------------
-
-
-def test_forward_hooks():
-    linear, calls = nn.Linear(2, 2), []
-    x = minidl.ones(1, 2)
-    plain = linear(x)
-    first = linear.register_forward_hook(lambda module, args, output: calls.append((module, args, output.tolist())))
-    linear.register_forward_hook(lambda module, args, kwargs, output: output * 2, with_kwargs=True)
-    before = linear.register_forward_pre_hook(lambda module, args: (args[0] * 0,))
-    assert linear(x).tolist() == [[2 * b for b in linear.bias.tolist()]]
-    assert calls == [(linear, calls[0][1], [linear.bias.tolist()])]
-    before.remove()
-    before.remove()
-    linear.register_forward_hook(lambda module, args, output: output + 1, prepend=True)
-    with linear.register_forward_pre_hook(lambda module, args, kwargs: (args, {**kwargs}), with_kwargs=True):
-        got = linear(input=x)
-    assert np.allclose(got.tolist(), 2 * (np.array(plain.tolist()) + 1))
-    assert len(calls) == 2
-    first.remove()
-    linear(x)
-    assert len(calls) == 2
-    linear.register_forward_pre_hook(lambda module, args, kwargs: 3, with_kwargs=True)
-    with pytest.raises(RuntimeError, match="forward pre-hook must return None or a tuple of"):
-        linear(x)
-
-
-def test_full_backward_hooks(torch):
-    """Gradients in and out, their replacement, and an input that needs no gradient, as PyTorch."""
-    results = []
-    for library in (minidl, torch):
-        library.manual_seed(0)
-        net = library.nn.Sequential(library.nn.Linear(3, 4), library.nn.Tanh(), library.nn.Linear(4, 2)).double()
-        seen = []
-        for layer in net:
-            layer.register_full_backward_hook(lambda module, grad_input, grad_output, seen=seen: seen.append(
-                (type(module).__name__, [g is None or g.tolist() for g in grad_input], grad_output[0].tolist())))
-        net[2].register_full_backward_hook(lambda module, grad_input, grad_output: (grad_input[0] * 10,))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's about hooks that fire without an input that requires a gradient
-            net(library.tensor(numbers(5, 3))).sum().backward()
-        x = library.tensor(numbers(5, 3), requires_grad=True)
-        with library.no_grad():
-            net(x)
-        net(x).sum().backward()
-        results.append((seen, [x.grad, *(p.grad for p in net.parameters())]))
-    (seen, grads), (expected_seen, expected_grads) = results
-    assert [name for name, _, _ in seen] == ["Linear", "Tanh", "Linear"] * 2 == [name for name, _, _ in expected_seen]
-    for got, expected in zip(seen, expected_seen, strict=True):
-        assert len(got[1]) == len(expected[1])
-        for a, b in zip((*got[1], got[2]), (*expected[1], expected[2]), strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-12)
-    for got, expected in zip(grads, expected_grads, strict=True):
-        assert_close(got, expected, 1e-12)

@@ -21,11 +21,6 @@ each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 each_mode = pytest.mark.parametrize("training", [True, False])
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def make_case(shape, dtype, seed=0):
     rng = np.random.default_rng(seed)
     C = shape[1]

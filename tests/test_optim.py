@@ -33,11 +33,6 @@ CASES = ([("SGD", options) for options in SGD_OPTIONS]
          + [(name, options) for name in ("Adam", "AdamW") for options in ADAM_OPTIONS])
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def parameter(values, dtype="float64"):
     return minidl.Parameter(minidl.tensor(np.asarray(values, dtype)))
 

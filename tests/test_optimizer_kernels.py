@@ -20,11 +20,6 @@ each_device = pytest.mark.parametrize("device", DEVICES, ids=["reference", "cpu"
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def make_arrays(dtype, shapes=SHAPES, seed=0):
     rng = np.random.default_rng(seed)
     parameters = [np.asarray(rng.normal(size=shape), dtype) for shape in shapes]
@@ -198,9 +193,13 @@ def test_a_read_only_parameter_is_refused():
         OptimizerCPU().sgd_step(parameters, grads, [None] * 6, [True] * 6, 0.1, 0.0, 0.0, 0.0, False, False)
 
 
-def test_no_parameters():
-    OptimizerCPU().sgd_step([], [], [], [], 0.1, 0.9, 0.0, 0.0, False, False)
-    OptimizerCPU().adam_step([], [], [], [], None, [], 0.1, 0.9, 0.99, 1e-8, 0.0, False, False, False)
+@each_device
+def test_no_parameters(device):
+    """A step of nothing is made without an error, and leaves nothing in the lists that it fills for others."""
+    buffers, averages, squares, steps = [], [], [], []
+    device.sgd_step([], [], buffers, [], 0.1, 0.9, 0.0, 0.0, False, False)
+    device.adam_step([], [], averages, squares, None, steps, 0.1, 0.9, 0.99, 1e-8, 0.0, False, False, False)
+    assert buffers == averages == squares == steps == []
 
 
 def test_same_signatures():

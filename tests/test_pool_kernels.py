@@ -9,21 +9,15 @@ from hypothesis import strategies as st
 
 from minidl._devices.cpu.pool import PoolCPU
 from minidl._devices.reference.pool import PoolReference
-from minidl._ext import pooling, threads
+from minidl._ext import pooling
 from minidl.geometry import avg_pool2d_geometry, max_pool2d_geometry
+
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 DEVICES = pytest.mark.parametrize("device", [PoolReference(), PoolCPU()], ids=["reference", "cpu"])
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 # Means and gradients are short sums of numbers near 1; the order of adding may differ from PyTorch's.
 TOLERANCE = {np.float32: 2e-6, np.float64: 4e-15}
-
-
-@pytest.fixture(autouse=True)
-def two_threads():
-    before = threads.get_num_threads()
-    threads.set_num_threads(2)
-    yield
-    threads.set_num_threads(before)
 
 
 def numbers(shape, dtype, seed=0, levels=None):

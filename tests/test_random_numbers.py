@@ -18,11 +18,6 @@ SEEDS = [0, 1, 42, 2**63 - 1, -7]
 ULPS = {np.dtype("float32"): 4 * 2.0**-23, np.dtype("float64"): 4 * 2.0**-52}
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 @pytest.fixture(autouse=True)
 def leave_the_default_generator_as_it_was():
     before = random.get_rng_state()

@@ -10,11 +10,10 @@ from collections import OrderedDict, defaultdict
 
 import numpy as np
 import pytest
+from dtypes import DTYPES
 
 import minidl
 from minidl import serialization
-
-DTYPES = ["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 
 
 @pytest.fixture

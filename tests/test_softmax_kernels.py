@@ -21,11 +21,6 @@ each_device = pytest.mark.parametrize("device", DEVICES, ids=["reference", "cpu"
 each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
 
-@pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
 def check_result(array, shape, dtype):
     assert type(array) is np.ndarray and array.shape == shape and array.dtype == dtype
     assert array.flags.c_contiguous and array.flags.writeable

@@ -23,7 +23,8 @@ EXTENSIONS = sorted(module.name for module in pkgutil.iter_modules([str(FOLDER)]
 
 # What Cython adds to every class, and the one slot that it fills for nothing: deleting items raises.
 OF_CYTHON = {"__pyx_vtable__", "__reduce_cython__", "__setstate_cython__", "__setstate__", "__delitem__"}
-OF_ALL_CLASSES = {"__module__", "__dict__", "__weakref__", *dir(object)}
+# __slotnames__ is what copyreg leaves on a class of which something was pickled.
+OF_ALL_CLASSES = {"__module__", "__dict__", "__weakref__", "__slotnames__", *dir(object)}
 ATTRIBUTES_OF_INSTANCES = {("AccumulateGrad", "variable")}
 
 

@@ -1,6 +1,7 @@
 """A long training run does not grow: neither in resident memory nor in what the allocator holds."""
 
 import gc
+import resource
 
 import pytest
 
@@ -46,3 +47,26 @@ def test_twenty_thousand_steps_grow_by_less_than_five_megabytes():
         assert minidl.memory_stats()["held"] == held
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "compiled"])
+@pytest.mark.parametrize("batch", [1, 64])
+def test_a_warm_step_takes_no_fresh_pages(batch, compiled):
+    net, criterion = lenet(), nn.CrossEntropyLoss()
+    optimizer = minidl.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    images, labels = minidl.rand(batch, 1, 28, 28), minidl.randint(0, 10, (batch,))
+
+    def step(images, labels):
+        optimizer.zero_grad()
+        loss = criterion(net(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    run = minidl.compile(step) if compiled else step
+    for _ in range(10):
+        run(images, labels)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(100):
+        run(images, labels)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 100

@@ -15,11 +15,6 @@ PAIRS = list(itertools.product(ALL, ALL))
 
 
 @pytest.fixture
-def torch():
-    return pytest.importorskip("torch")
-
-
-@pytest.fixture
 def restore_default_dtype():
     before = types.get_default_dtype()
     yield

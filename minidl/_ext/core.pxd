@@ -13,12 +13,16 @@ cdef class Op:
     cdef unsigned long save_masks[8]
     cdef object bound_backend
     cdef object bound
+    cdef unsigned long bound_at         # the number of ``rebind`` calls when it was bound
     cdef object bind(self, object backend)
     cdef object call(self, tuple args)
     cdef object run(self, object backend, list raws)
     cdef Node record(self, tuple args, list raws)
-    cdef bint keep(self, Node node, tuple args, list raws) except -1
+    cdef Tensor wrap_output(self, object raw, object backend, Tensor first, tuple args)
 
+
+cdef enum:
+    MOST_SAVED = 12
 
 cdef class Node:
     cdef readonly Op op
@@ -29,18 +33,20 @@ cdef class Node:
     cdef readonly list args             # the arguments, each tensor replaced by its shape
     cdef object backend
     cdef list saved                     # raw arrays and plain values, in the order that the rule takes them
-    cdef list saved_storages
-    cdef list saved_edges               # per saved value: the argument it came from, or -1 - i for output i
-    cdef list saved_versions
+    cdef list saved_storages            # per saved value: its Storage, or None for what no Tensor owns
+    cdef int saved_edges[MOST_SAVED]    # the argument it came from, or -1 - i for output i
+    cdef unsigned long saved_versions[MOST_SAVED]
     cdef bint released
     cdef readonly list output_meta      # per output: (shape, raw dtype)
     cdef dict hooks                     # output number -> {handle: function}
     cdef dict retained                  # output number -> weak reference to the tensor whose .grad is kept
     cdef object __weakref__
+    cdef int save(self, object raw, Storage storage, int origin) except -1
     cdef list unpack(self)
     cdef list unpack_tensors(self)
     cdef int release(self) except -1
     cdef int edge_output(self, Py_ssize_t index)
+    cdef str describe_saved(self, Py_ssize_t i)
 
 
 cdef class Tensor:

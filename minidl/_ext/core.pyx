@@ -41,6 +41,9 @@ cdef extern from *:
     int minidl_grad_enabled
     int minidl_inference
 
+cdef extern from "numpy/arrayobject.h":
+    tuple PyArray_IntTupleFromIntp(int length, cnp.npy_intp* values)
+
 cdef extern from "Python.h":
     void PyType_Modified(PyTypeObject* type)
 
@@ -50,6 +53,7 @@ cdef dict DUNDERS = {}              # name -> function behind a special method t
 cdef object PROMOTE = None
 cdef object CHECK_CAST = None
 cdef unsigned long _sequence = 0
+cdef unsigned long _bindings = 0
 cdef Op _add = None, _sub = None, _mul = None, _div = None, _neg = None, _pow = None
 cdef object _matmul = None
 
@@ -120,10 +124,12 @@ cdef bint is_floating(object raw):
 
 
 cdef inline object shape_of(object raw):
+    if cnp.PyArray_CheckExact(raw):
+        return PyArray_IntTupleFromIntp(cnp.PyArray_NDIM(<cnp.ndarray>raw), cnp.PyArray_DIMS(<cnp.ndarray>raw))
     return raw.shape
 
 
-cdef object memory_root(object raw):
+cpdef object memory_root(object raw):
     """Whatever owns the memory under a chain of views."""
     cdef object base = raw.base
     while isinstance(base, np.ndarray):
@@ -144,9 +150,13 @@ cdef inline Tensor new_tensor(object raw, object backend, Storage storage):
 cdef Tensor wrap(object raw, object backend):
     """A Tensor over a raw array that nobody else writes to."""
     cdef object base
-    if not cnp.PyArray_CheckExact(raw) and isinstance(raw, np.generic):
+    if cnp.PyArray_CheckExact(raw) and cnp.PyArray_BASE(<cnp.ndarray>raw) != NULL:
+        base = <object>cnp.PyArray_BASE(<cnp.ndarray>raw)
+    elif isinstance(raw, np.generic):
         raw = np.asarray(raw)
-    base = raw.base
+        base = None
+    else:
+        base = raw.base
     if type(base) is Storage:
         return new_tensor(raw, backend, <Storage>base)
     return new_tensor(raw, backend, Storage(raw))
@@ -175,6 +185,54 @@ def from_raw(raw, backend):
 def raw_view(Tensor source not None, raw):
     """A Tensor over ``raw``, which lies in the storage of ``source``, off the tape."""
     return new_tensor(raw, source.backend, source.storage)
+
+
+def rebind():
+    """Let every op look up its device function anew: a backend has been given other functions."""
+    global _bindings
+    _bindings += 1
+
+
+def with_gradients(list tensors not None):
+    """{backend: (tensors, their raw arrays, those of their gradients)} of the tensors that have a gradient."""
+    cdef dict found = {}
+    cdef tuple entry = None
+    cdef object last = None
+    cdef Tensor tensor
+    for tensor in tensors:
+        if tensor.grad_tensor is None:
+            continue
+        if tensor.backend is not last:
+            last = tensor.backend
+            entry = found.setdefault(last, ([], [], []))
+        (<list>entry[0]).append(tensor)
+        (<list>entry[1]).append(tensor.raw)
+        (<list>entry[2]).append(tensor.grad_tensor.raw)
+    return found
+
+
+def kept_raws(state, list tensors not None, str key not None):
+    """The raw arrays of the tensors ``state[tensor][key]``, None where there is none; and whether one was missing."""
+    cdef list raws = []
+    cdef bint missing = False
+    cdef PyObject* values
+    cdef object value
+    for tensor in tensors:
+        values = PyDict_GetItem(state, tensor)
+        value = None if values == NULL else (<dict>values).get(key)
+        if value is None:
+            missing = True
+            raws.append(None)
+        else:
+            raws.append((<Tensor?>value).raw)
+    return raws, missing
+
+
+def bump_versions(list tensors not None):
+    """Say that compiled code, which the tape does not see, has changed the memory of these tensors in place."""
+    cdef Tensor tensor
+    for tensor in tensors:
+        tensor.storage.version += 1
 
 
 def attach_methods(dict methods):

@@ -8,6 +8,7 @@ at the end of the run, hooks included, so that a leaf that is used twice sees on
 
 cimport cython
 cimport numpy as cnp
+from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_DECREF
 from libc.stdlib cimport free, realloc
@@ -96,22 +97,30 @@ cdef class Run:
     cdef dict captures              # Node -> [(output number, position in the result)]
     cdef list captured
 
+    def __cinit__(self):
+        self.queue = Queue.__new__(Queue)
+        self.pending = {}
+        self.leaves = []
+
     cdef int deliver(self, object target, int number, object grad) except -1:
         """Add ``grad`` to what waits for output ``number`` of a node, or for a leaf."""
         cdef Pending waiting
+        cdef PyObject* found
         cdef object before
         if self.wanted is not None and target not in self.wanted:
             return 0
-        waiting = <Pending>self.pending.get(target)
-        if waiting is None:
+        found = PyDict_GetItem(self.pending, target)
+        if found == NULL:
             waiting = Pending.__new__(Pending)
-            waiting.grads = [None] * (number + 1)
+            waiting.grads = [grad] if number == 0 else [None] * number + [grad]
             waiting.ours = 0
             self.pending[target] = waiting
             if isinstance(target, Node):
                 self.queue.push(<Node>target)
             else:
                 self.leaves.append(target)
+            return 0
+        waiting = <Pending>found
         while len(waiting.grads) <= number:
             waiting.grads.append(None)
         before = waiting.grads[number]
@@ -125,6 +134,20 @@ cdef class Run:
             waiting.grads[number] = self.backend.add(before, grad)
             if number < 64:
                 waiting.ours |= 1ul << number
+        return 0
+
+    cdef int go(self) except -1:
+        """Run the nodes that wait until none does, then deliver to the leaves."""
+        cdef Node node
+        cdef Pending waiting
+        while self.queue.count:
+            node = self.queue.pop()
+            waiting = <Pending>self.pending.pop(node)
+            self.prepare(node, waiting.grads)
+            if self.wanted is not None and is_end(node, self.wanted):
+                continue
+            self.step(node, waiting.grads)
+        self.finish()
         return 0
 
     cdef object as_tensor(self, object grad):
@@ -172,10 +195,18 @@ cdef class Run:
     cdef int step(self, Node node, list grads) except -1:
         """Run one node's rule and deliver what it returns."""
         cdef object result
-        cdef list arguments
+        cdef list arguments, saved
         cdef Py_ssize_t i
         if node.function is not None:
             result = self.call_function(node, grads)
+        elif not self.graph and len(grads) == 1 and len(node.saved) <= 2:
+            saved = node.unpack()
+            if len(saved) == 2:
+                result = node.op.backward(self.F, node, grads[0], saved[0], saved[1])
+            elif len(saved) == 1:
+                result = node.op.backward(self.F, node, grads[0], saved[0])
+            else:
+                result = node.op.backward(self.F, node, grads[0])
         else:
             arguments = [self.F, node]
             arguments += grads
@@ -321,12 +352,7 @@ def run_backward(list tensors not None, list grads not None, bint retain_graph, 
     """
     cdef Run run = Run.__new__(Run)
     cdef Tensor tensor
-    cdef Pending waiting
-    cdef Node node
     cdef bint before
-    run.queue = Queue.__new__(Queue)
-    run.pending = {}
-    run.leaves = []
     run.graph = create_graph
     run.keep = retain_graph
     run.backend = (<Tensor>tensors[0]).backend
@@ -349,14 +375,7 @@ def run_backward(list tensors not None, list grads not None, bint retain_graph, 
     try:
         for (target, number), grad in zip(roots, grads):
             run.deliver(target, number, run.from_tensor(grad))
-        while run.queue.count:
-            node = run.queue.pop()
-            waiting = <Pending>run.pending.pop(node)
-            run.prepare(node, waiting.grads)
-            if run.wanted is not None and is_end(node, run.wanted):
-                continue
-            run.step(node, waiting.grads)
-        run.finish()
+        run.go()
         if inputs is None:
             return None
         results = []
@@ -379,6 +398,28 @@ def run_backward(list tensors not None, list grads not None, bint retain_graph, 
         return results
     finally:
         set_grad(before)
+
+
+def run_from_number(Tensor loss not None, bint retain_graph):
+    """``run_backward`` in its most frequent form: from one number, with gradient one, to all leaves.
+
+    Returns False, with nothing done, for a tensor that is no single number or has no history.
+    """
+    cdef Run run
+    cdef bint before
+    if not loss.needs_grad() or loss.raw.size != 1:
+        return False
+    run = Run.__new__(Run)
+    run.keep = retain_graph
+    run.F = run.backend = loss.backend
+    before = set_grad(False)
+    try:
+        run.deliver(loss.node if loss.node is not None else loss, loss.output_nr,
+                    loss.backend.full(loss.raw.shape, 1, loss.raw.dtype))
+        run.go()
+    finally:
+        set_grad(before)
+    return True
 
 
 cdef bint is_end(Node node, set wanted):

@@ -14,10 +14,27 @@ from libc.limits cimport INT_MAX
 from libc.string cimport memcpy, memset
 
 from minidl._ext.blas cimport gemm_f32, gemm_f64
+from minidl._ext.instruction_set cimport isa_level
 from minidl._ext.storage cimport new_array, new_like
 from minidl._ext.threads cimport team
 
 cnp.import_array()
+
+cdef extern from *:
+    """
+    #include "lanes.h"
+    #include "few_rows.h"
+    KERNEL_TABLES(few_rows)
+    """
+    Py_ssize_t MOST_FEW_ROWS
+    struct few_rows:
+        void (*forward)(float* output, const float* input, const float* weight, const float* bias, Py_ssize_t N,
+                        Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t first, Py_ssize_t last) noexcept nogil
+        void (*backward_input)(float* grad_input, const float* grad_output, const float* weight, Py_ssize_t N,
+                               Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t first, Py_ssize_t last) noexcept nogil
+        void (*backward_weight)(float* grad_weight, const float* grad_output, const float* input, Py_ssize_t N,
+                                Py_ssize_t n_in, Py_ssize_t n_out, Py_ssize_t first, Py_ssize_t last) noexcept nogil
+    const few_rows* few_rows_for(int level) noexcept nogil
 
 cdef enum:
     DIMS = 32
@@ -151,6 +168,52 @@ cdef void multiply_shared(int typenum, Matrix a, Matrix b, bint accumulate, char
                                       part * length, min(length, side - part * length))
 
 
+cdef enum FewRows:
+    FORWARD
+    BACKWARD_INPUT
+    BACKWARD_WEIGHT
+
+cdef double US_PER_FEW_ROWS_NUMBER = 1 / 16e3   # of the weight, read or written once for each four rows
+
+
+cdef inline bint is_few_rows(int typenum, Matrix* x, Matrix* y) noexcept:
+    """Whether the kernels of few_rows.h do these two arguments of a product; both have to be dense there."""
+    return (typenum == cnp.NPY_FLOAT and x.rows <= MOST_FEW_ROWS and x.rows > 0 and not x.trans and not y.trans
+            and x.ld == x.columns and y.ld == y.columns)
+
+
+cdef void few_rows_shared(FewRows which, char* result, char* x, char* y, char* bias, cnp.npy_intp N, cnp.npy_intp n_in,
+                          cnp.npy_intp n_out) noexcept:
+    """A kernel of few_rows.h over the threads that the work deserves, cut along what it computes."""
+    cdef double us = n_in * n_out * US_PER_FEW_ROWS_NUMBER * (1 if which == BACKWARD_WEIGHT else (N + 3) // 4)
+    cdef int threads, part
+    cdef cnp.npy_intp length, side = n_in if which == BACKWARD_INPUT else n_out
+    if us < US_WORTH_THE_GIL:
+        few_rows_part(which, result, x, y, bias, N, n_in, n_out, 0, side)
+        return
+    with nogil:
+        threads = team(us)
+        length = (side + threads - 1) // threads + 63 & ~63
+        if threads == 1 or length >= side:
+            few_rows_part(which, result, x, y, bias, N, n_in, n_out, 0, side)
+        else:
+            for part in prange(threads, num_threads=threads, schedule="static"):
+                few_rows_part(which, result, x, y, bias, N, n_in, n_out, min(part * length, side),
+                              min((part + 1) * length, side))
+
+
+cdef void few_rows_part(FewRows which, char* result, char* x, char* y, char* bias, cnp.npy_intp N, cnp.npy_intp n_in,
+                        cnp.npy_intp n_out, cnp.npy_intp first, cnp.npy_intp last) noexcept nogil:
+    cdef const few_rows* kernels = few_rows_for(isa_level())
+    if which == FORWARD:
+        kernels.forward(<float*>result, <const float*>x, <const float*>y, <const float*>bias, N, n_in, n_out, first,
+                        last)
+    elif which == BACKWARD_INPUT:
+        kernels.backward_input(<float*>result, <const float*>x, <const float*>y, N, n_in, n_out, first, last)
+    else:
+        kernels.backward_weight(<float*>result, <const float*>x, <const float*>y, N, n_in, n_out, first, last)
+
+
 cdef cnp.ndarray rows_result(cnp.ndarray x, cnp.npy_intp columns):
     """A fresh array with the shape of x (..., n), but with ``columns`` in the last place."""
     cdef cnp.npy_intp shape[DIMS]
@@ -178,11 +241,15 @@ cdef object apply_linear(reference, cnp.ndarray input, cnp.ndarray weight, objec
             offset = dense(offset)
     input = lay_rows(&x, input)
     weight = lay_rows(&w, weight)
+    cdef cnp.ndarray output = rows_result(input, w.rows)
+    c = cnp.PyArray_BYTES(output)
+    if is_few_rows(typenum, &x, &w):
+        few_rows_shared(FORWARD, c, x.data, w.data, NULL if offset is None else cnp.PyArray_BYTES(offset), x.rows,
+                        w.columns, w.rows)
+        return output
     w = transposed(w)
     if not fits(&x, &w):
         return reference(input, weight, bias)
-    cdef cnp.ndarray output = rows_result(input, w.columns)
-    c = cnp.PyArray_BYTES(output)
     if offset is not None:
         itemsize = cnp.PyArray_ITEMSIZE(offset)
         for row in range(x.rows):
@@ -215,6 +282,9 @@ def linear_backward_input(reference):
         if g.columns != w.rows or not fits(&g, &w):
             return reference(grad_output, weight)
         grad_input = rows_result(grad_output, w.columns)
+        if is_few_rows(cnp.PyArray_TYPE(weight), &g, &w):
+            few_rows_shared(BACKWARD_INPUT, cnp.PyArray_BYTES(grad_input), g.data, w.data, NULL, g.rows, w.columns, w.rows)
+            return grad_input
         multiply_shared(cnp.PyArray_TYPE(weight), g, w, False, cnp.PyArray_BYTES(grad_input))
         return grad_input
 
@@ -233,11 +303,15 @@ def linear_backward_weight(reference):
             return reference(grad_output, input)
         grad_output = lay_rows(&g, grad_output)
         input = lay_rows(&x, input)
-        g = transposed(g)
-        if g.columns != x.rows or not fits(&g, &x):
+        if g.rows != x.rows or not fits(&g, &x):
             return reference(grad_output, input)
-        shape[0], shape[1] = g.rows, x.columns
+        shape[0], shape[1] = g.columns, x.columns
         grad_weight = new_array(2, shape, cnp.PyArray_TYPE(input))
+        if is_few_rows(cnp.PyArray_TYPE(input), &g, &x):
+            few_rows_shared(BACKWARD_WEIGHT, cnp.PyArray_BYTES(grad_weight), g.data, x.data, NULL, x.rows, x.columns,
+                            g.columns)
+            return grad_weight
+        g = transposed(g)
         multiply_shared(cnp.PyArray_TYPE(input), g, x, False, cnp.PyArray_BYTES(grad_weight))
         return grad_weight
 

@@ -48,11 +48,22 @@
 #define REGISTERS 16
 #endif
 
+#if defined(ISA_avx2) || defined(ISA_avx512)
+#include <immintrin.h>
+#endif
+
 #define INLINE static inline __attribute__((always_inline))
 
 typedef float lanes __attribute__((vector_size(4 * LANES)));
 typedef int32_t int_lanes __attribute__((vector_size(4 * LANES)));
 typedef float loose_lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#if defined(ISA_avx2)
+INLINE int_lanes first_lanes(ptrdiff_t count)
+{
+    return (int_lanes){0, 1, 2, 3, 4, 5, 6, 7} < (int32_t)count - (int_lanes){0};
+}
+#endif
 
 /* LANES numbers from memory of any alignment */
 INLINE lanes load(const float *from) { return *(const loose_lanes *)from; }
@@ -61,6 +72,46 @@ INLINE void store(float *to, lanes value) { *(loose_lanes *)to = value; }
 
 /* one number in every lane */
 INLINE lanes spread(float value) { return value - (lanes){0}; }
+
+/* the first `count` <= LANES numbers, then zeros; nothing behind them is read */
+INLINE lanes load_first(const float *from, ptrdiff_t count)
+{
+#if defined(ISA_avx512)
+    return (lanes)_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), from);
+#elif defined(ISA_avx2)
+    return (lanes)_mm256_maskload_ps(from, (__m256i)first_lanes(count));
+#else
+    float value[LANES] = {0};
+    memcpy(value, from, (size_t)count * sizeof(float));
+    return load(value);
+#endif
+}
+
+/* the first `count` <= LANES lanes */
+INLINE void store_first(float *to, lanes value, ptrdiff_t count)
+{
+#if defined(ISA_avx512)
+    _mm512_mask_storeu_ps(to, (__mmask16)((1u << count) - 1), (__m512)value);
+#elif defined(ISA_avx2)
+    _mm256_maskstore_ps(to, (__m256i)first_lanes(count), (__m256)value);
+#else
+    float all[LANES];
+    store(all, value);
+    memcpy(to, all, (size_t)count * sizeof(float));
+#endif
+}
+
+/* the sum over the lanes, by halves */
+INLINE float add_lanes(lanes value)
+{
+    int_lanes half;
+#pragma GCC unroll 4
+    for (int width = LANES / 2; width > 0; width /= 2) {
+        for (int lane = 0; lane < LANES; lane++) half[lane] = lane ^ width;
+        value += __builtin_shuffle(value, half);
+    }
+    return value[0];
+}
 
 #endif
 #endif

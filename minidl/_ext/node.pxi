@@ -47,13 +47,24 @@ cdef class Node:
 
     def saved_values(self, F):
         """The saved values as the rule takes them: raw arrays for a device, Tensors for the graph namespace."""
-        return self.unpack_tensors() if F is GRAPH else self.unpack()
+        return self.unpack_tensors() if F is GRAPH else list(self.unpack())
 
     def _saved_tensors(self):
         return self.unpack_tensors()
 
     cdef int edge_output(self, Py_ssize_t index):
         return 0 if self.edge_outputs is None else self.edge_outputs[index]
+
+    cdef int save(self, object raw, Storage storage, int origin) except -1:
+        """Keep a value for the rule; with the storage that it lies in, if a Tensor owns it."""
+        cdef Py_ssize_t i = len(self.saved)
+        if i == MOST_SAVED:
+            raise SystemError(f"{self.name()} keeps more than {MOST_SAVED} values")
+        self.saved.append(raw)
+        self.saved_storages.append(storage)
+        self.saved_edges[i] = origin
+        self.saved_versions[i] = 0 if storage is None else storage.version
+        return 0
 
     cdef list unpack(self):
         """The saved raw arrays, after a check that nobody changed them since."""
@@ -67,7 +78,7 @@ cdef class Node:
                 "graph a second time or if you need to access saved tensors after calling backward.")
         for i in range(len(self.saved)):
             storage = <Storage>self.saved_storages[i]
-            if storage is not None and storage.version != <unsigned long>self.saved_versions[i]:
+            if storage is not None and storage.version != self.saved_versions[i]:
                 raise RuntimeError(
                     "one of the variables needed for gradient computation has been modified by an inplace "
                     f"operation: [{from_numpy_dtype(self.saved[i].dtype)} {list(self.saved[i].shape)}], which "
@@ -76,15 +87,16 @@ cdef class Node:
                     "changed it, or .clone() it first.")
         return self.saved
 
-    def describe_saved(self, i):
-        origin = self.saved_edges[i]
-        return f"is output {-1 - origin} of" if origin is not None and origin < 0 else f"is argument {origin} of"
+    cdef str describe_saved(self, Py_ssize_t i):
+        cdef int origin = self.saved_edges[i]
+        return f"is output {-1 - origin} of" if origin < 0 else f"is argument {origin} of"
 
     cdef list unpack_tensors(self):
         """The saved values as Tensors with their history, for a backward pass that is itself recorded."""
         cdef list values = []
         cdef Py_ssize_t i
-        cdef object raw, origin, edge
+        cdef object raw, edge
+        cdef int origin
         for i, raw in enumerate(self.unpack()):
             origin = self.saved_edges[i]
             storage = self.saved_storages[i]
@@ -108,9 +120,8 @@ cdef class Node:
             return 0
         if self.saved:
             self.released = True
-        self.saved = []
-        self.saved_storages = []
-        self.saved_versions = []
+        self.saved.clear()
+        self.saved_storages.clear()
         for argument in self.args:
             if isinstance(argument, Node):
                 (<Node>argument).release()

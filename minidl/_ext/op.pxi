@@ -44,9 +44,10 @@ cdef class Op:
         return self.call(args)
 
     cdef object bind(self, object backend):
-        if self.bound_backend is not backend:
+        if self.bound_backend is not backend or self.bound_at != _bindings:
             self.bound = getattr(backend, self.name) if self.forward is None else None
             self.bound_backend = backend
+            self.bound_at = _bindings
         return self.bound
 
     cdef object run(self, object backend, list raws):
@@ -113,15 +114,12 @@ cdef class Op:
             if self.output_mask:
                 save_output(node, (<Tensor>outputs[0]).raw, (<Tensor>outputs[0]).storage)
             for i in range(self.outputs, len(<tuple>result)):
-                node.saved.append((<tuple>result)[i])
-                node.saved_storages.append(None)
-                node.saved_versions.append(0)
-                node.saved_edges.append(None)
+                node.save((<tuple>result)[i], None, 0)
             if self.outputs > 1:
                 node.output_meta = [((<Tensor>t).raw.shape, (<Tensor>t).raw.dtype) for t in outputs]
         return outputs[0] if self.outputs == 1 else tuple(outputs)
 
-    def wrap_output(self, object raw, object backend, Tensor first, tuple args):
+    cdef Tensor wrap_output(self, object raw, object backend, Tensor first, tuple args):
         cdef Tensor tensor
         cdef tuple step
         if not self.view or memory_root(raw) is not memory_root(first.raw):
@@ -146,6 +144,7 @@ cdef class Op:
         global _sequence
         cdef Node node = Node.__new__(Node)
         cdef Py_ssize_t i, n = len(args)
+        cdef unsigned long needed = 0
         cdef Tensor tensor
         cdef object argument
         cdef list edges = [None] * n
@@ -153,66 +152,46 @@ cdef class Op:
         cdef list numbers = None
         for i in range(n):
             argument = args[i]
-            if isinstance(argument, Tensor):
-                tensor = <Tensor>argument
-                shapes[i] = shape_of(tensor.raw)
-                node.backend = tensor.backend
-                if not tensor.needs_grad():
-                    continue
-                if tensor.node is not None:
-                    edges[i] = tensor.node
-                    if tensor.output_nr:
-                        if numbers is None:
-                            numbers = [0] * n
-                        numbers[i] = tensor.output_nr
-                else:
-                    edges[i] = tensor
-            else:
+            if not isinstance(argument, Tensor):
                 shapes[i] = argument
+                continue
+            tensor = <Tensor>argument
+            shapes[i] = shape_of(tensor.raw)
+            node.backend = tensor.backend
+            if not tensor.needs_grad():
+                continue
+            needed |= 1ul << <int>min(i, 63)
+            if tensor.node is None:
+                edges[i] = tensor
+                continue
+            edges[i] = tensor.node
+            if tensor.output_nr:
+                if numbers is None:
+                    numbers = [0] * n
+                numbers[i] = tensor.output_nr
         node.op = self
         node.edges = edges
         node.edge_outputs = numbers
         node.args = shapes
-        _sequence += 1
-        node.sequence = _sequence
-        self.keep(node, args, raws)
-        return node
-
-    cdef bint keep(self, Node node, tuple args, list raws) except -1:
-        """Keep the arguments that the rule will want, given which gradients are wanted."""
-        cdef Py_ssize_t i, n = len(args)
-        cdef unsigned long needed = 0
-        cdef Tensor tensor
         node.saved = []
         node.saved_storages = []
-        node.saved_versions = []
-        node.saved_edges = []
-        for i in range(min(n, 64)):
-            if node.edges[i] is not None:
-                needed |= 1ul << <int>i
+        _sequence += 1
+        node.sequence = _sequence
+        # the arguments that the rule will want, given which gradients are wanted
         for i in range(min(n, 8)):
             if self.save_masks[i] == 0:
                 continue
             if not self.save_masks[i] & needed:
-                node.saved.append(None)
-                node.saved_storages.append(None)
-                node.saved_versions.append(0)
-                node.saved_edges.append(None)
-                continue
-            node.saved.append(raws[i])
-            if isinstance(args[i], Tensor):
+                node.save(None, None, 0)
+            elif isinstance(args[i], Tensor):
                 tensor = <Tensor>args[i]
                 if tensor.inference:
                     raise RuntimeError("Inference tensors cannot be saved for backward. To work around you can make a "
                                        "clone to get a normal tensor and use it in autograd.")
-                node.saved_storages.append(tensor.storage)
-                node.saved_versions.append(tensor.storage.version)
-                node.saved_edges.append(i)
+                node.save(raws[i], tensor.storage, <int>i)
             else:
-                node.saved_storages.append(None)
-                node.saved_versions.append(0)
-                node.saved_edges.append(None)
-        return True
+                node.save(raws[i], None, 0)
+        return node
 
 
 cdef int save_output(Node node, object raw, Storage storage) except -1:
@@ -225,10 +204,7 @@ cdef int save_output(Node node, object raw, Storage storage) except -1:
                 needed |= 1ul << <int>i
         if not node.op.output_mask & needed:
             raw = storage = None
-    node.saved.append(raw)
-    node.saved_storages.append(storage)
-    node.saved_versions.append(0 if storage is None else storage.version)
-    node.saved_edges.append(None if storage is None else -1)
+    node.save(raw, storage, -1)
     return 0
 
 
@@ -325,10 +301,7 @@ def inplace(Op op not None, Tensor self not None, *args):
         if op.output_mask:
             save_output(node, self.raw, self.storage)
         for extra in extras:
-            node.saved.append(extra)
-            node.saved_storages.append(None)
-            node.saved_versions.append(0)
-            node.saved_edges.append(None)
+            node.save(extra, None, 0)
         if base is None:
             self.move_to(node)
         else:
@@ -370,7 +343,7 @@ cdef int require_writable(Op op, Tensor self) except -1:
 cdef int keep_original(Op op, Node node, Tensor self) except -1:
     """Where the rule wants what ``self`` held before the change: keep a copy of it."""
     cdef object raw
-    if op.save_masks[0] and node.saved_edges[0] == 0:
+    if op.save_masks[0] and node.saved_storages[0] is not None:
         raw = self.backend.copy(self.raw)
         node.saved[0] = raw
         node.saved_storages[0] = (<Tensor>wrap(raw, self.backend)).storage

@@ -16,6 +16,7 @@ from cython.parallel cimport prange
 from libc.math cimport pow as power
 from libc.math cimport sqrt, sqrtf
 
+from minidl._ext.instruction_set cimport isa_level
 from minidl._ext.reals cimport GIL_MICROSECONDS, float_type, real
 from minidl._ext.threads cimport team
 
@@ -25,6 +26,21 @@ cdef enum:
     BLOCK = 512     # numbers that Adam takes through its loops before the next
 
 cdef double SGD_MICROSECONDS = 0.0004, ADAM_MICROSECONDS = 0.0012   # for one number, on one thread
+
+
+cdef extern from *:
+    """
+    #include "lanes.h"
+    #include "optimizer_runs.h"
+    KERNEL_TABLES(optimizer_runs)
+    """
+    struct sgd_rule:
+        float lr, momentum, keep, weight_decay, sign
+        bint nesterov
+    struct optimizer_runs:
+        void (*sgd)(const sgd_rule* rule, bint first, float* parameter, const float* grad, float* buffer,
+                    Py_ssize_t n) noexcept nogil
+    const optimizer_runs* optimizer_runs_for(int level) noexcept nogil
 
 
 cdef struct Row:
@@ -55,27 +71,19 @@ cdef struct Adam:
     bint decoupled
 
 
-cdef void sgd_run(const SGD* o, const Row* row, real* parameter, const real* grad, real* buffer,
+cdef void sgd_run(const SGD* o, const Row* row, double* parameter, const double* grad, double* buffer,
                   Py_ssize_t n) noexcept nogil:
-    """parameter, grad, buffer: (n,); buffer NULL without momentum"""
-    cdef real lr = <real>o.lr, momentum = <real>o.momentum, keep = <real>o.keep, decay = <real>o.weight_decay
-    cdef real sign = <real>o.sign, gradient
-    cdef bint decays = o.weight_decay != 0
+    """parameter, grad, buffer: (n,); buffer NULL without momentum; float32 is in optimizer_runs.c"""
+    cdef double gradient
     cdef Py_ssize_t i
-    if buffer == NULL:
-        for i in range(n):
-            gradient = sign * grad[i]
-            if decays:
-                gradient = gradient + decay * parameter[i]
-            parameter[i] = parameter[i] - lr * gradient
-        return
     for i in range(n):
-        gradient = sign * grad[i]
-        if decays:
-            gradient = gradient + decay * parameter[i]
-        buffer[i] = gradient if row.first else momentum * buffer[i] + keep * gradient
-        gradient = gradient + momentum * buffer[i] if o.nesterov else buffer[i]
-        parameter[i] = parameter[i] - lr * gradient
+        gradient = o.sign * grad[i]
+        if o.weight_decay != 0:
+            gradient = gradient + o.weight_decay * parameter[i]
+        if buffer != NULL:
+            buffer[i] = gradient if row.first else o.momentum * buffer[i] + o.keep * gradient
+            gradient = gradient + o.momentum * buffer[i] if o.nesterov else buffer[i]
+        parameter[i] = parameter[i] - o.lr * gradient
 
 
 cdef inline real root_of(real x) noexcept nogil:
@@ -127,12 +135,14 @@ cdef void adam_run(const Adam* o, const Row* row, real* parameter, const real* g
 cdef void sgd_part(const SGD* o, const Row* row, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
     """The n numbers of a parameter from ``at``."""
     cdef void* buffer = row.buffer
+    cdef sgd_rule rule
     if row.is_float:
-        sgd_run[float](o, row, <float*>row.parameter + at, <const float*>row.grad + at,
-                       <float*>NULL if buffer == NULL else <float*>buffer + at, n)
+        rule = sgd_rule(<float>o.lr, <float>o.momentum, <float>o.keep, <float>o.weight_decay, <float>o.sign, o.nesterov)
+        optimizer_runs_for(isa_level()).sgd(&rule, row.first, <float*>row.parameter + at, <const float*>row.grad + at,
+                                            <float*>NULL if buffer == NULL else <float*>buffer + at, n)
     else:
-        sgd_run[double](o, row, <double*>row.parameter + at, <const double*>row.grad + at,
-                        <double*>NULL if buffer == NULL else <double*>buffer + at, n)
+        sgd_run(o, row, <double*>row.parameter + at, <const double*>row.grad + at,
+                <double*>NULL if buffer == NULL else <double*>buffer + at, n)
 
 
 cdef void adam_part(const Adam* o, const Row* row, Py_ssize_t at, Py_ssize_t n) noexcept nogil:

@@ -1,7 +1,7 @@
 """Maximum, average and adaptive average pooling and their gradients for float32 and float64.
 
 Threads share out planes (one image, one channel); a plane is computed by one thread, in one order.  Windows of 2x2
-with stride 2 in float32 have rows of their own in windows.h; a caller may ask for the ``general`` loops instead
+with stride 2 in float32 have loops of their own in windows.h; a caller may ask for the ``general`` loops instead
 (tests compare them).
 """
 
@@ -12,20 +12,31 @@ from libc.string cimport memset
 
 from minidl._ext.arrays cimport both_float32, contiguous, new_planes
 from minidl._ext.geometry cimport Pool2d, pool2d_fields
+from minidl._ext.instruction_set cimport isa_level
 from minidl._ext.runs cimport real
 from minidl._ext.threads cimport team
 
 cnp.import_array()
 
-cdef extern from "windows.h" nogil:
-    void max_row_2x2(float* out, int* index, const float* top, Py_ssize_t W, Py_ssize_t OW, int first)
-    void unmax_row_2x2(float* top, const int* index, const float* grad, Py_ssize_t W, Py_ssize_t OW, int first)
-    void sum_row_2x2(float* out, const float* top, Py_ssize_t W, Py_ssize_t OW, float factor)
-    void spread_row_2x2(float* top, const float* grad, Py_ssize_t W, Py_ssize_t OW, float factor)
+cdef extern from *:
+    """
+    #include "lanes.h"
+    #include "windows.h"
+    KERNEL_TABLES(windows)
+    """
+    struct windows:
+        void (*max_plane)(float* output, int* index, const float* input, Py_ssize_t W, Py_ssize_t OH,
+                          Py_ssize_t OW) noexcept nogil
+        void (*unmax_plane)(float* grad_input, const int* index, const float* grad_output, Py_ssize_t W, Py_ssize_t OH,
+                            Py_ssize_t OW) noexcept nogil
+        void (*sum_plane)(float* output, const float* input, Py_ssize_t W, Py_ssize_t OH, Py_ssize_t OW,
+                          float factor) noexcept nogil
+        void (*spread_plane)(float* grad_input, const float* grad_output, Py_ssize_t W, Py_ssize_t OH, Py_ssize_t OW,
+                             float factor) noexcept nogil
+    const windows* windows_for(int level) noexcept nogil
 
 cdef enum:
-    FOUR_WINDOWS = 4        # windows.h computes so many at a time
-    FAST_SPEED = 1500       # pixels per microsecond and thread, for the thread policy: the rows of windows.h,
+    FAST_SPEED = 1500       # pixels per microsecond and thread, for the thread policy: the loops of windows.h,
     SPEED = 300             # and the loops here
 
 cdef struct Span:           # the taps of a window that lie inside the input: pixels first, first + dilation ... < end
@@ -44,7 +55,7 @@ cdef inline Span inside(Py_ssize_t window, Py_ssize_t stride, Py_ssize_t pad, Py
 cdef inline bint is_2x2(const Pool2d* g) noexcept nogil:
     """Windows of 2x2, side by side, all of them inside the input."""
     return (g.KH == 2 and g.KW == 2 and g.stride_h == 2 and g.stride_w == 2 and g.dilation_h == 1
-            and g.dilation_w == 1 and g.pad_h == 0 and g.pad_w == 0 and g.OW >= FOUR_WINDOWS
+            and g.dilation_w == 1 and g.pad_h == 0 and g.pad_w == 0
             and 2 * g.OH <= g.H and 2 * g.OW <= g.W)
 
 
@@ -93,17 +104,15 @@ cdef void max_forward(real* output, int* indices, const real* input, const Pool2
                            planes * (thread + 1) // threads)
 
 
-cdef void max_planes(real* output, int* indices, const real* input, const Pool2d* g, bint fast, Py_ssize_t first,
+cdef void max_planes(real* output, int* indices, const real* input, const Pool2d* g, bint is_fast, Py_ssize_t first,
                      Py_ssize_t last) noexcept nogil:
-    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh
+    cdef Py_ssize_t plane, count = g.OH * g.OW
+    cdef const windows* fast = windows_for(isa_level())
     for plane in range(first, last):
-        if not fast:
-            max_plane(output + plane * windows, indices + plane * windows, input + plane * g.H * g.W, g)
+        if not is_fast:
+            max_plane(output + plane * count, indices + plane * count, input + plane * g.H * g.W, g)
         elif real is float:
-            for oh in range(g.OH):
-                max_row_2x2(output + plane * windows + oh * g.OW, indices + plane * windows + oh * g.OW,
-                            input + (plane * g.H + 2 * oh) * g.W, g.W, g.OW, <int>(2 * oh * g.W))
-
+            fast.max_plane(output + plane * count, indices + plane * count, input + plane * g.H * g.W, g.W, g.OH, g.OW)
 
 cdef void max_plane(real* out, int* index, const real* image, const Pool2d* g) noexcept nogil:
     cdef Py_ssize_t oh, ow, ih, iw, place
@@ -159,20 +168,20 @@ cdef void max_backward(real* grad_input, const real* grad_output, const int* ind
                              planes * (thread + 1) // threads)
 
 
-cdef void unmax_planes(real* grad_input, const real* grad_output, const int* indices, const Pool2d* g, bint fast,
+cdef void unmax_planes(real* grad_input, const real* grad_output, const int* indices, const Pool2d* g, bint is_fast,
                        Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh, i
-    if not (fast and covers_all(g)):
+    cdef Py_ssize_t plane, count = g.OH * g.OW, i
+    cdef const windows* fast = windows_for(isa_level())
+    if not (is_fast and covers_all(g)):
         memset(grad_input + first * g.H * g.W, 0, (last - first) * g.H * g.W * sizeof(real))
     for plane in range(first, last):
-        if not fast:
-            for i in range(plane * windows, (plane + 1) * windows):
+        if not is_fast:
+            for i in range(plane * count, (plane + 1) * count):
                 if indices[i] >= 0:
                     grad_input[plane * g.H * g.W + indices[i]] += grad_output[i]
         elif real is float:
-            for oh in range(g.OH):
-                unmax_row_2x2(grad_input + (plane * g.H + 2 * oh) * g.W, indices + plane * windows + oh * g.OW,
-                              grad_output + plane * windows + oh * g.OW, g.W, g.OW, <int>(2 * oh * g.W))
+            fast.unmax_plane(grad_input + plane * g.H * g.W, indices + plane * count, grad_output + plane * count, g.W,
+                             g.OH, g.OW)
 
 
 def max_pool2d_gather(cnp.ndarray input, cnp.ndarray indices, geometry):
@@ -191,10 +200,10 @@ def max_pool2d_gather(cnp.ndarray input, cnp.ndarray indices, geometry):
 
 
 cdef void gather(real* output, const real* input, const int* indices, const Pool2d* g) noexcept:
-    cdef Py_ssize_t plane, windows = g.OH * g.OW, i
+    cdef Py_ssize_t plane, count = g.OH * g.OW, i
     with nogil:
-        for plane in prange(g.N * g.C, num_threads=team(<double>g.N * g.C * windows / SPEED), schedule="static"):
-            for i in range(plane * windows, (plane + 1) * windows):
+        for plane in prange(g.N * g.C, num_threads=team(<double>g.N * g.C * count / SPEED), schedule="static"):
+            for i in range(plane * count, (plane + 1) * count):
                 output[i] = input[plane * g.H * g.W + indices[i]] if indices[i] >= 0 else <real>0
 
 
@@ -243,16 +252,15 @@ cdef void avg_forward(real* output, const real* input, const Pool2d* g, bint cou
 
 
 cdef void avg_planes(real* output, const real* input, const Pool2d* g, bint count_include_pad, Py_ssize_t override,
-                     bint fast, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh
+                     bint is_fast, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    cdef Py_ssize_t plane, count = g.OH * g.OW
+    cdef const windows* fast = windows_for(isa_level())
     cdef float factor = 1.0 / (override if override != 0 else 4)
     for plane in range(first, last):
-        if not fast:
-            avg_plane(output + plane * windows, input + plane * g.H * g.W, g, count_include_pad, override)
+        if not is_fast:
+            avg_plane(output + plane * count, input + plane * g.H * g.W, g, count_include_pad, override)
         elif real is float:
-            for oh in range(g.OH):
-                sum_row_2x2(output + plane * windows + oh * g.OW, input + (plane * g.H + 2 * oh) * g.W, g.W, g.OW,
-                            factor)
+            fast.sum_plane(output + plane * count, input + plane * g.H * g.W, g.W, g.OH, g.OW, factor)
 
 
 cdef void avg_plane(real* out, const real* image, const Pool2d* g, bint count_include_pad,
@@ -301,18 +309,17 @@ cdef void avg_backward(real* grad_input, const real* grad_output, const Pool2d* 
 
 
 cdef void unavg_planes(real* grad_input, const real* grad_output, const Pool2d* g, bint count_include_pad,
-                       Py_ssize_t override, bint fast, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    cdef Py_ssize_t plane, windows = g.OH * g.OW, oh
+                       Py_ssize_t override, bint is_fast, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    cdef Py_ssize_t plane, count = g.OH * g.OW
+    cdef const windows* fast = windows_for(isa_level())
     cdef float factor = 1.0 / (override if override != 0 else 4)
-    if not (fast and covers_all(g)):
+    if not (is_fast and covers_all(g)):
         memset(grad_input + first * g.H * g.W, 0, (last - first) * g.H * g.W * sizeof(real))
     for plane in range(first, last):
-        if not fast:
-            unavg_plane(grad_input + plane * g.H * g.W, grad_output + plane * windows, g, count_include_pad, override)
+        if not is_fast:
+            unavg_plane(grad_input + plane * g.H * g.W, grad_output + plane * count, g, count_include_pad, override)
         elif real is float:
-            for oh in range(g.OH):
-                spread_row_2x2(grad_input + (plane * g.H + 2 * oh) * g.W, grad_output + plane * windows + oh * g.OW,
-                               g.W, g.OW, factor)
+            fast.spread_plane(grad_input + plane * g.H * g.W, grad_output + plane * count, g.W, g.OH, g.OW, factor)
 
 
 cdef void unavg_plane(real* grad_image, const real* grad_out, const Pool2d* g, bint count_include_pad,

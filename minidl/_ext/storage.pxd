@@ -10,5 +10,13 @@ cdef class Storage:
     cdef object __weakref__
 
 
+cdef class AllocationScript:
+    cdef readonly list entries      # (bytes, shape, dtype) of each array given out
+    cdef readonly dict numbers      # address of a block -> the place of its latest array in ``entries``
+    cdef list arrays
+    cdef public Py_ssize_t place    # of the next array to give out again
+    cdef cnp.ndarray repeat(self, int ndim, cnp.npy_intp* shape, int typenum)
+
+
 cdef cnp.ndarray new_array(int ndim, cnp.npy_intp* shape, int typenum)
 cdef cnp.ndarray new_like(cnp.ndarray other)

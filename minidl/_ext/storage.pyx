@@ -11,6 +11,7 @@ are made under the GIL, which is the lock.
 
 cimport cython
 cimport numpy as cnp
+from cpython.object cimport PyObject
 from libc.stdlib cimport free
 from posix.stdlib cimport posix_memalign
 
@@ -85,6 +86,11 @@ cdef class Storage:
         self.owner = owner
         self.bin = -1
 
+    @property
+    def address(self):
+        """Where the block begins; 0 for foreign memory."""
+        return <size_t>self.data
+
     def __dealloc__(self):
         global _in_use
         if self.bin >= 0:
@@ -93,8 +99,68 @@ cdef class Storage:
             _in_use -= bin_bytes(self.bin)
 
 
+cdef extern from *:
+    """
+    static __thread PyObject *minidl_script = NULL;     /* an AllocationScript, borrowed: its `with` block holds it */
+    """
+    PyObject* minidl_script
+
+
+@cython.final
+cdef class AllocationScript:
+    """What ``new_array`` gave out in a stretch of this thread's work, or is to give out in a repetition of it.
+
+    Used as a context manager.  Without ``arrays`` it writes down a ``(number of bytes, shape, dtype)`` for each array
+    that is given out, and ``numbers`` maps the address of a block to the latest of them.  With ``arrays`` these are
+    given out again in their order from ``place`` on, and nothing is allocated: the repetition must ask for the same
+    shapes in the same order.
+    """
+
+    def __init__(self, list arrays=None):
+        self.arrays = arrays
+        self.entries = []
+        self.numbers = {}
+
+    def __enter__(self):
+        if minidl_script != NULL:
+            raise RuntimeError("allocations of this thread are being written down or repeated already")
+        global_script_set(self)
+        return self
+
+    def __exit__(self, *exception):
+        global_script_set(None)
+
+    cdef cnp.ndarray repeat(self, int ndim, cnp.npy_intp* shape, int typenum):
+        cdef cnp.ndarray array = self.arrays[self.place]
+        cdef int axis
+        cdef bint same = cnp.PyArray_NDIM(array) == ndim and cnp.PyArray_TYPE(array) == typenum
+        for axis in range(ndim if same else 0):
+            same = same and cnp.PyArray_DIMS(array)[axis] == shape[axis]
+        if not same:
+            raise RuntimeError(f"a repeated step asked for other memory than the one before: array {self.place}")
+        self.place += 1
+        return array
+
+
+cdef global_script_set(AllocationScript script):
+    global minidl_script
+    minidl_script = <PyObject*>script if script is not None else NULL
+
+
 cdef cnp.ndarray new_array(int ndim, cnp.npy_intp* shape, int typenum):
-    """A fresh, uninitialised, C-contiguous array in memory of the allocator."""
+    """A fresh, uninitialised, C-contiguous array in memory of the allocator, or what the script says."""
+    if minidl_script == NULL:
+        return allocate(ndim, shape, typenum)
+    cdef AllocationScript script = <AllocationScript>minidl_script
+    if script.arrays is not None:
+        return script.repeat(ndim, shape, typenum)
+    cdef cnp.ndarray array = allocate(ndim, shape, typenum)
+    script.numbers[<size_t>cnp.PyArray_DATA(array)] = len(script.entries)
+    script.entries.append((cnp.PyArray_NBYTES(array), (<object>array).shape, (<object>array).dtype))
+    return array
+
+
+cdef cnp.ndarray allocate(int ndim, cnp.npy_intp* shape, int typenum):
     cdef cnp.dtype descr = cnp.PyArray_DescrFromType(typenum)
     cdef size_t nbytes = cnp.PyDataType_ELSIZE(descr)
     cdef int axis

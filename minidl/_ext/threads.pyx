@@ -25,6 +25,10 @@ cdef int team(double microseconds) noexcept nogil:
     return _limit
 
 
+cdef int thread_limit() noexcept nogil:
+    return _limit
+
+
 def get_num_threads():
     """Number of threads that CPU kernels may use."""
     return _limit

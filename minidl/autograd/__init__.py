@@ -1,6 +1,6 @@
 """Reverse-mode differentiation over the recorded tape."""
 
-from minidl._ext.core import RemovableHandle
+from minidl._ext.core import Hooks, RemovableHandle
 from minidl.autograd.backward import backward, grad
 from minidl.autograd.function import Function
 from minidl.autograd.grad_mode import (
@@ -15,6 +15,7 @@ from minidl.autograd.gradcheck import gradcheck, gradgradcheck
 
 __all__ = [
     "Function",
+    "Hooks",
     "RemovableHandle",
     "backward",
     "enable_grad",

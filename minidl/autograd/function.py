@@ -126,6 +126,13 @@ class Function:
     Alternatively ``forward(*args)`` without ctx together with ``setup_context(ctx, inputs, output)``.
     """
 
+    _context_type: Any = FunctionCtx
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # One class for all calls: every class is a reference cycle, which only the garbage collector finds.
+        cls._context_type = type(f"{cls.__name__}Backward", (FunctionCtx,), {})
+
     @staticmethod
     def forward(*args: Any, **kwargs: Any) -> Any:
         """Compute the outputs from the inputs; nothing inside is recorded."""
@@ -139,8 +146,7 @@ class Function:
     @classmethod
     def apply(cls, *args: Any) -> Any:
         """Run ``forward`` and put it on the tape as one step."""
-        context_type = type(f"{cls.__name__}Backward", (FunctionCtx,), {})
-        ctx = context_type()
+        ctx = cls._context_type()
         ctx._function = cls
         ctx._dtypes = tuple(arg.dtype if isinstance(arg, Tensor) else None for arg in args)
         ctx.needs_input_grad = tuple(isinstance(arg, Tensor) and arg.requires_grad for arg in args)

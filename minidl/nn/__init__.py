@@ -14,7 +14,7 @@ from minidl.nn.activation import (
     Softplus,
     Tanh,
 )
-from minidl.nn.container import ModuleDict, ModuleList, ParameterList, Sequential
+from minidl.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from minidl.nn.conv import Conv2d
 from minidl.nn.dropout import Dropout, Dropout2d
 from minidl.nn.errors import ShapeError
@@ -39,6 +39,7 @@ __all__ = [
     "AdaptiveAvgPool2d", "AvgPool2d", "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "CircularPad2d",
     "Conv2d", "CrossEntropyLoss", "Dropout", "Dropout2d", "ELU", "Flatten", "GELU", "HuberLoss", "Identity", "L1Loss",
     "LeakyReLU", "Linear", "LogSigmoid", "LogSoftmax", "MSELoss", "MaxPool2d", "Module", "ModuleDict", "ModuleList",
-    "NLLLoss", "Parameter", "ParameterList", "ReLU", "ReflectionPad2d", "ReplicationPad2d", "Sequential", "ShapeError",
-    "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "Unflatten", "ZeroPad2d", "functional", "init", "utils",
+    "NLLLoss", "Parameter", "ParameterDict", "ParameterList", "ReLU", "ReflectionPad2d", "ReplicationPad2d",
+    "Sequential", "ShapeError", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "Unflatten", "ZeroPad2d",
+    "functional", "init", "utils",
 ]

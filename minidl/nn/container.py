@@ -1,8 +1,9 @@
-"""Modules that hold modules: ``Sequential``, ``ModuleList``, ``ModuleDict``, ``ParameterList``."""
+"""Modules that hold modules or parameters: in a row, in a list, by name."""
 
 from __future__ import annotations
 
 import operator
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -146,61 +147,136 @@ class ModuleList(_Row):
         return f"{self._get_name()}(\n  " + "\n  ".join(lines) + "\n)"
 
 
-class ModuleDict(Module):
-    """A dictionary of modules whose parameters belong to the network."""
+class _ByName(Module):
+    """What ``ModuleDict`` and ``ParameterDict`` have of a dictionary; ``_table`` names where the entries are."""
 
-    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
-        super().__init__()
-        if modules is not None:
-            self.update(modules)
+    _table = ""
+
+    def _entries(self) -> dict[str, Any]:
+        return self.__dict__[self._table]
 
     def __getitem__(self, key: str) -> Any:
-        return self._modules[key]
+        return self._entries()[key]
 
-    def __setitem__(self, key: str, module: Module) -> None:
-        self.add_module(key, module)
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise NotImplementedError
 
     def __delitem__(self, key: str) -> None:
-        if key not in self._modules:
+        if key not in self._entries():
             raise KeyError(key)
         delattr(self, key)
 
     def __len__(self) -> int:
-        return len(self._modules)
+        return len(self._entries())
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._modules)
+        return iter(self._entries())
 
     def __contains__(self, key: object) -> bool:
-        return key in self._modules
+        return key in self._entries()
 
     def clear(self) -> None:
-        """Take out all modules."""
-        for key in list(self._modules):
+        """Take out everything."""
+        for key in list(self._entries()):
             del self[key]
 
     def pop(self, key: str) -> Any:
-        """Take out a module and return it."""
-        module = self[key]
+        """Take out what has this name and return it."""
+        value = self[key]
         del self[key]
-        return module
+        return value
 
     def keys(self) -> Any:
         """The names."""
-        return self._modules.keys()
+        return self._entries().keys()
 
     def values(self) -> Any:
-        """The modules."""
-        return self._modules.values()
+        """What the names stand for."""
+        return self._entries().values()
 
     def items(self) -> Any:
-        """Names and modules."""
-        return self._modules.items()
+        """Names and what they stand for."""
+        return self._entries().items()
 
-    def update(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]]) -> None:
-        """Add or replace modules."""
-        for key, module in modules.items() if isinstance(modules, (Mapping, ModuleDict)) else modules:
-            self[key] = module
+    def update(self, entries: Any) -> None:
+        """Add or replace what a mapping or pairs hold."""
+        for key, value in entries.items() if isinstance(entries, (Mapping, _ByName)) else entries:
+            self[key] = value
+
+
+class ModuleDict(_ByName):
+    """A dictionary of modules whose parameters belong to the network."""
+
+    _table = "_modules"
+
+    def __init__(self, modules: Mapping[str, Module] | Iterable[tuple[str, Module]] | None = None) -> None:
+        super().__init__()
+        self.update(() if modules is None else modules)
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
+
+
+class ParameterDict(_ByName):
+    """A dictionary of parameters; tensors put in become parameters.
+
+    As in PyTorch a plain dict is entered in the order of its keys, an ``OrderedDict`` and pairs in their own.
+    """
+
+    _table = "_parameters"
+
+    def __init__(self, parameters: Any = None) -> None:
+        super().__init__()
+        self.update(() if parameters is None else parameters)
+
+    def __setitem__(self, key: str, parameter: Tensor) -> None:
+        self.register_parameter(key, _as_parameter(parameter))
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(self._parameters)
+
+    def update(self, entries: Any) -> None:
+        """Add or replace the parameters that a mapping or pairs hold."""
+        if isinstance(entries, Mapping) and not isinstance(entries, OrderedDict):
+            entries = sorted(entries.items())
+        super().update(entries)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The parameter of this name, or ``default``."""
+        return self._parameters.get(key, default)
+
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The parameter of this name, which is ``default`` from now on where there was none."""
+        if key not in self:
+            self[key] = default
+        return self[key]
+
+    def popitem(self) -> tuple[str, Any]:
+        """Take out the parameter that was put in last and return it with its name."""
+        key = next(reversed(self), None)
+        if key is None:
+            raise KeyError("popitem(): the ParameterDict is empty")
+        return key, self.pop(key)
+
+    def fromkeys(self, keys: Iterable[str], default: Any = None) -> ParameterDict:
+        """A new dictionary with these names, all for the parameter ``default``."""
+        return ParameterDict((key, default) for key in keys)
+
+    def copy(self) -> ParameterDict:
+        """Another dictionary of the same parameters."""
+        return ParameterDict(OrderedDict(self.items()))
+
+    def __or__(self, other: Any) -> ParameterDict:
+        result = self.copy()
+        result.update(other)
+        return result
+
+    def __ior__(self, other: Any) -> ParameterDict:
+        self.update(other)
+        return self
+
+    def extra_repr(self) -> str:
+        return _described(self.items())
 
 
 class ParameterList(Module):
@@ -236,10 +312,17 @@ class ParameterList(Module):
         return self
 
     def extra_repr(self) -> str:
-        return "\n".join(
-            f"({number}): Parameter containing: [{parameter.dtype} of size {'x'.join(map(str, parameter.shape))}]"
-            for number, parameter in enumerate(self))
+        return _described(enumerate(self))
+
+
+def _described(entries: Iterable[tuple[Any, Parameter]]) -> str:
+    """A line for each name and parameter."""
+    return "\n".join(
+        f"({name}): Parameter containing: [{parameter.dtype} of size {'x'.join(map(str, parameter.shape))}]"
+        for name, parameter in entries)
 
 
 def _as_parameter(value: Tensor) -> Parameter:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"expected a Parameter or another tensor, got {type(value).__name__}")
     return value if isinstance(value, Parameter) else Parameter(value)

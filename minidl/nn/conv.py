@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from minidl._tensor import Parameter, Tensor
+from minidl._tensor import Tensor
 from minidl.geometry import conv2d_geometry
 from minidl.nn import functional as F
-from minidl.nn import init
 from minidl.nn.errors import explained
 from minidl.nn.functional.convolution import IntOrPair, conv_shapes
 from minidl.nn.sliding import SlidingWindow, pair
+from minidl.nn.weighted import Weighted
 from minidl.ops.conv import conv2d
-from minidl.ops.creation import empty
 
 _PADDINGS = ("same", "valid")
 _PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 
 
-class Conv2d(SlidingWindow):
+class Conv2d(SlidingWindow, Weighted):
     """2-d convolution of images: (N, in_channels, H, W) -> (N, out_channels, OH, OW); with or without N.
 
     ``weight`` (out_channels, in_channels/groups, KH, KW) and ``bias`` (out_channels,) start uniform in
@@ -55,19 +53,7 @@ class Conv2d(SlidingWindow):
         self.dilation = pair(dilation)
         self.groups = groups
         self.padding_mode = padding_mode
-        self.weight = Parameter(empty((out_channels, in_channels // groups, *self.kernel_size), device=device,
-                                      dtype=dtype))
-        if bias:
-            self.bias = Parameter(empty(out_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw new weights."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            init.uniform_within_fan_in(self.bias, self.weight)
+        self._make_parameters((out_channels, in_channels // groups, *self.kernel_size), bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         try:

@@ -5,12 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from minidl._tensor import Tensor
-from minidl.autograd import Function, RemovableHandle, is_grad_enabled
+from minidl.autograd import Function, Hooks, RemovableHandle, is_grad_enabled
+
+
+class ModuleHandle(RemovableHandle):
+    """The handle of a module's hook; a copy of it, also a pickled one, belongs to the copy of the module."""
+
+    _hooks: Any  # gives the table, or None where it is gone
+
+    def __getstate__(self) -> tuple[Any]:
+        return (self._hooks(),)
+
+    def __setstate__(self, state: tuple[Any]) -> None:
+        RemovableHandle.__init__(self, Hooks() if state[0] is None else state[0])
 
 
 def add_hook(module: Any, hooks: dict[RemovableHandle, Any], hook: Any, prepend: bool) -> RemovableHandle:
     """Enter a hook into one of a module's tables, at the end or at the front."""
-    handle = RemovableHandle(hooks)
+    handle = ModuleHandle(hooks)
     later = dict(hooks) if prepend else {}
     for other in later:
         del hooks[other]

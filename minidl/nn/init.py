@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from minidl._tensor import Tensor
 from minidl.autograd import no_grad
-from minidl.ops.creation import eye
+from minidl.ops.creation import empty_like, eye, from_numpy
+from minidl.ops.pointwise import where
 
 _LINEAR = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
            "sigmoid")
@@ -122,8 +126,55 @@ def kaiming_normal_(tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinea
     return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) / math.sqrt(_fan(tensor, mode)), generator)
 
 
-def uniform_within_fan_in(bias: Tensor, weight: Tensor) -> Tensor:
-    """Uniform in +-1/sqrt(fan_in) of ``weight``: how Linear and the convolutions start their bias."""
-    fan_in, _ = _calculate_fan_in_and_fan_out(weight)
-    bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
-    return uniform_(bias, -bound, bound)
+@no_grad()
+def trunc_normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0,
+                  generator: Any = None) -> Tensor:
+    """Normal, but within [a, b]: what falls outside is drawn again.
+
+    Where [a, b] holds less than 0.3 of the normal distribution, uniform numbers are drawn and accepted by their
+    density.  Warns for a mean more than two standard deviations away from [a, b].
+    """
+    if not a - 2 * std <= mean <= b + 2 * std:
+        warnings.warn("mean is more than 2 std from [a, b] in nn.init.trunc_normal_. The distribution of values may be "
+                      "incorrect.", stacklevel=2)
+    inside = (math.erf((b - mean) / (std * math.sqrt(2.0))) - math.erf((a - mean) / (std * math.sqrt(2.0)))) / 2
+    if inside > 0.3:
+        low, high = (tensor.new_tensor(bound).item() for bound in (a, b))
+        return _draw_until_accepted(
+            tensor, lambda out: out.normal_(mean, std, generator=generator),
+            lambda drawn: (drawn < low) | (drawn > high))
+    highest = -0.5 * ((max(a, min(mean, b)) - mean) / std) ** 2  # the logarithm of the density's peak in [a, b]
+    return _draw_until_accepted(
+        tensor, lambda out: out.uniform_(a, b, generator=generator),
+        lambda drawn: empty_like(drawn).uniform_(generator=generator).log() > (
+            ((drawn - mean) / std).square() * -0.5 - highest))
+
+
+def _draw_until_accepted(tensor: Tensor, draw: Callable[[Tensor], Tensor],
+                         refused: Callable[[Tensor], Tensor]) -> Tensor:
+    """Fill ``tensor``; draw as many numbers again and take those that are wanted, until none is refused."""
+    values = draw(tensor)
+    pending = refused(values)
+    while pending.any():
+        drawn = draw(empty_like(tensor))
+        values = where(pending, drawn, values)
+        pending = pending & refused(drawn)
+    return tensor if values is tensor else tensor.copy_(values)
+
+
+@no_grad()
+def orthogonal_(tensor: Tensor, gain: float = 1, generator: Any = None) -> Tensor:
+    """``gain`` times a matrix whose rows, or columns where there are fewer of them, are orthogonal and of length one.
+
+    Dimensions from the second on count as one (Saxe et al. 2013, arXiv:1312.6120).  The numbers are PyTorch's but for
+    rounding: the factorisation is NumPy's.  Raises ``ValueError`` for fewer than 2 dimensions.
+    """
+    if tensor.ndim < 2:
+        raise ValueError("Only tensors with 2 or more dimensions are supported")
+    if not tensor.numel():
+        return tensor
+    normal = tensor.new_empty(tensor.shape[0], tensor.numel() // tensor.shape[0]).normal_(0, 1, generator=generator)
+    wide = normal.shape[0] < normal.shape[1]
+    q, r = np.linalg.qr((normal.t() if wide else normal).numpy(force=True))
+    q *= np.sign(np.diag(r))  # R with a positive diagonal makes Q unique, and evenly distributed (Mezzadri 2007)
+    return tensor.copy_(from_numpy(q.T if wide else q).reshape(tensor.shape)).mul_(gain)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-from minidl._tensor import Parameter, Tensor
-from minidl.nn import init
+from minidl._tensor import Tensor
 from minidl.nn.errors import ShapeError, explained
 from minidl.nn.module import Module
-from minidl.ops.creation import empty
+from minidl.nn.weighted import Weighted
 from minidl.ops.matmul import linear
 
 
@@ -23,7 +21,7 @@ class Identity(Module):
         return input
 
 
-class Linear(Module):
+class Linear(Weighted):
     """``y = x @ weight.T + bias``: (..., in_features) -> (..., out_features).
 
     ``weight`` (out_features, in_features) and ``bias`` (out_features,) start uniform in +-1/sqrt(in_features).
@@ -35,18 +33,7 @@ class Linear(Module):
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
-        self.weight = Parameter(empty((out_features, in_features), device=device, dtype=dtype))
-        if bias:
-            self.bias = Parameter(empty(out_features, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw new weights."""
-        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        if self.bias is not None:
-            init.uniform_within_fan_in(self.bias, self.weight)
+        self._make_parameters((out_features, in_features), bias, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         try:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from minidl._tensor import Parameter, Tensor
 from minidl._types import as_dtype, dtype
-from minidl.autograd import RemovableHandle, no_grad
+from minidl.autograd import Hooks, RemovableHandle, no_grad
 from minidl.nn.errors import LayerError
 from minidl.nn.hooks import add_hook, call_with_hooks
 from minidl.nn.state import IncompatibleKeys, load_state_dict, persistent_tensors
@@ -40,8 +40,8 @@ class Module:
 
     def __init__(self) -> None:
         self.__dict__.update(
-            training=True, _parameters={}, _buffers={}, _modules={}, _non_persistent=set(), _forward_pre_hooks={},
-            _forward_hooks={}, _backward_hooks={})
+            training=True, _parameters={}, _buffers={}, _modules={}, _non_persistent=set(), _forward_pre_hooks=Hooks(),
+            _forward_hooks=Hooks(), _backward_hooks=Hooks())
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every subclass writes its own."""
@@ -250,13 +250,17 @@ class Module:
             state[key] = tensor if keep_vars else tensor.detach()
         return state
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True,
+                        assign: bool = False) -> IncompatibleKeys:
         """Copy values (tensors, NumPy arrays or PyTorch tensors) into the parameters and buffers of the same paths.
+
+        With ``assign`` the given tensors themselves take their places, with their dtypes and devices (make the
+        optimizer afterwards); ``requires_grad`` stays as it is in the module.
 
         Returns the missing and the unexpected keys.  Raises ``RuntimeError`` that lists them if ``strict``, and every
         shape that differs in any case; nothing has been changed then.
         """
-        return load_state_dict(self, state_dict, strict)
+        return load_state_dict(self, state_dict, strict, assign)
 
     # -- changes to the whole tree
 

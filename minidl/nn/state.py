@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minidl._tensor import Tensor
+from minidl._tensor import Parameter, Tensor
 from minidl._types import Size
 from minidl.autograd import no_grad
 from minidl.ops.creation import tensor
@@ -41,7 +41,7 @@ def persistent_tensors(module: Any, prefix: str = "") -> Iterator[tuple[str, Ten
                 yield start + name, buffer
 
 
-def load_state_dict(module: Any, state_dict: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
+def load_state_dict(module: Any, state_dict: Mapping[str, Any], strict: bool, assign: bool) -> IncompatibleKeys:
     """See ``Module.load_state_dict``."""
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"Expected state_dict to be dict-like, got {type(state_dict)}.")
@@ -70,8 +70,20 @@ def load_state_dict(module: Any, state_dict: Mapping[str, Any], strict: bool) ->
         raise RuntimeError(f"Error(s) in loading state_dict for {type(module).__name__}:\n\t" + "\n\t".join(errors))
     with no_grad():
         for key, value in values.items():
-            targets[key].copy_(value)
+            if assign:
+                _assign(module, key, targets[key], value)
+            else:
+                targets[key].copy_(value)
     return IncompatibleKeys(missing, unexpected)
+
+
+def _assign(module: Any, key: str, target: Tensor, value: Tensor) -> None:
+    """Put ``value`` itself in the place of ``target``, as a parameter where that is one."""
+    path, _, name = key.rpartition(".")
+    if isinstance(target, Parameter):
+        value = value if isinstance(value, Parameter) else Parameter(value)
+        value.requires_grad_(target.requires_grad)
+    setattr(module.get_submodule(path), name, value)
 
 
 def _quoted(keys: list[str]) -> str:

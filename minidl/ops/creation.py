@@ -14,6 +14,7 @@ import numpy as np
 from minidl import _random, _types
 from minidl._devices.registry import backend_of
 from minidl._ext.core import Op, Tensor, from_raw
+from minidl.ops.rules import given
 
 _one_hot = Op("one_hot")
 
@@ -29,10 +30,9 @@ def _raw_dtype(dtype: Any) -> np.dtype:
     return (_types.get_default_dtype() if dtype is None else _types.as_dtype(dtype)).np
 
 
-def shape_of(size: tuple[Any, ...], op: str) -> tuple[int, ...]:
-    """A shape given number by number or as one sequence.  Raises ``RuntimeError`` for a negative size."""
-    if len(size) == 1 and not isinstance(size[0], (int, np.integer)):
-        size = tuple(size[0])
+def shape_of(sizes: tuple[Any, ...], op: str, named: Any = None) -> tuple[int, ...]:
+    """A shape given number by number, as one sequence, or by name.  Raises ``RuntimeError`` for a negative size."""
+    size = sizes if len(sizes) > 1 and named is None else given(sizes, named, op)
     try:
         shape = tuple(map(operator.index, size))
     except TypeError:
@@ -106,12 +106,13 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if any(stride < 0 for stride in array.strides):
         raise ValueError("from_numpy(): at least one stride of the array is negative, and tensors with negative "
                          "strides are not supported; use array.copy()")
-    return from_raw(array.view(np.ndarray), backend_of(None))
+    # Through a memoryview the new array knows nothing of the array that this one is a part of: offsets start here.
+    return from_raw(np.asarray(array.data), backend_of(None))
 
 
-def from_dlpack(source: Any) -> Tensor:
+def from_dlpack(ext_tensor: Any) -> Tensor:
     """A tensor that shares the memory of anything with ``__dlpack__`` (a PyTorch, JAX or NumPy array on the CPU)."""
-    return from_numpy(np.from_dlpack(source))
+    return from_numpy(np.from_dlpack(ext_tensor))
 
 
 def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -123,56 +124,64 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     return _finish(backend.full(shape_of((size,), "full"), fill_value, kind), backend, requires_grad)
 
 
-def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def empty(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None,
+          requires_grad: bool = False) -> Tensor:
     """Memory as it was found."""
     backend = backend_of(device)
-    return _finish(backend.empty(shape_of(size, "empty"), _raw_dtype(dtype)), backend, requires_grad)
+    return _finish(backend.empty(shape_of(sizes, "empty", size), _raw_dtype(dtype)), backend, requires_grad)
 
 
-def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None,
+          requires_grad: bool = False) -> Tensor:
     """Zeros."""
     backend = backend_of(device)
-    return _finish(backend.full(shape_of(size, "zeros"), 0, _raw_dtype(dtype)), backend, requires_grad)
+    return _finish(backend.full(shape_of(sizes, "zeros", size), 0, _raw_dtype(dtype)), backend, requires_grad)
 
 
-def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def ones(*sizes: Any, size: Any = None, dtype: Any = None, device: Any = None,
+         requires_grad: bool = False) -> Tensor:
     """Ones."""
     backend = backend_of(device)
-    return _finish(backend.full(shape_of(size, "ones"), 1, _raw_dtype(dtype)), backend, requires_grad)
+    return _finish(backend.full(shape_of(sizes, "ones", size), 1, _raw_dtype(dtype)), backend, requires_grad)
 
 
-def _like(input: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
+def alike(input: Tensor, dtype: Any, device: Any) -> dict[str, Any]:
+    """The options for a tensor like ``input``, where no others are asked for."""
     return {"dtype": input.dtype if dtype is None else dtype, "device": input.device if device is None else device}
 
 
 def empty_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """``empty`` with the shape, dtype and device of ``input``."""
-    return empty(input.shape, **_like(input, dtype, device), requires_grad=requires_grad)
+    return empty(input.shape, **alike(input, dtype, device), requires_grad=requires_grad)
 
 
 def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros with the shape, dtype and device of ``input``."""
-    return zeros(input.shape, **_like(input, dtype, device), requires_grad=requires_grad)
+    return zeros(input.shape, **alike(input, dtype, device), requires_grad=requires_grad)
 
 
 def ones_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones with the shape, dtype and device of ``input``."""
-    return ones(input.shape, **_like(input, dtype, device), requires_grad=requires_grad)
+    return ones(input.shape, **alike(input, dtype, device), requires_grad=requires_grad)
 
 
 def full_like(
     input: Tensor, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """``fill_value`` with the shape, dtype and device of ``input``."""
-    return full(tuple(input.shape), fill_value, **_like(input, dtype, device), requires_grad=requires_grad)
+    return full(tuple(input.shape), fill_value, **alike(input, dtype, device), requires_grad=requires_grad)
 
 
 def arange(
-    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    start: Any = None, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False
 ) -> Tensor:
     """Numbers from ``start`` (or 0) up to, without, ``end``; int64 if all three are whole."""
     if end is None:
-        start, end = 0, start
+        start, end = None, start
+    if end is None:
+        raise TypeError("arange() needs an end")
+    start = 0 if start is None else start
     start, end, step = (x.item() if isinstance(x, Tensor) else x for x in (start, end, step))
     if step == 0:
         raise RuntimeError("arange(): step must be nonzero")
@@ -217,28 +226,33 @@ def _drawn(fill: Any, shape: tuple[int, ...], kind: np.dtype, device: Any, requi
 
 
 def rand(
-    *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    *sizes: Any, size: Any = None, generator: Any = None, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False
 ) -> Tensor:
     """Uniform numbers from [0, 1)."""
-    return _drawn(lambda a: _random.uniform_(a, 0.0, 1.0, generator), shape_of(size, "rand"), _raw_dtype(dtype), device,
-                  requires_grad)
+    return _drawn(lambda a: _random.uniform_(a, 0.0, 1.0, generator), shape_of(sizes, "rand", size), _raw_dtype(dtype),
+                  device, requires_grad)
 
 
 def randn(
-    *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    *sizes: Any, size: Any = None, generator: Any = None, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False
 ) -> Tensor:
     """Normal numbers of mean 0 and standard deviation 1."""
-    return _drawn(lambda a: _random.normal_(a, 0.0, 1.0, generator), shape_of(size, "randn"), _raw_dtype(dtype), device,
-                  requires_grad)
+    return _drawn(lambda a: _random.normal_(a, 0.0, 1.0, generator), shape_of(sizes, "randn", size), _raw_dtype(dtype),
+                  device, requires_grad)
 
 
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = None, dtype: Any = None,
+def randint(low: Any = None, high: Any = None, size: Any = None, *, generator: Any = None, dtype: Any = None,
             device: Any = None, requires_grad: bool = False) -> Tensor:
     """Whole numbers from [low, high), or from [0, low) when called with two arguments."""
     if size is None:
-        low, high, size = 0, low, high
+        low, high, size = None, low, high
+    elif high is None:
+        low, high = None, low
     if high is None or size is None:
         raise TypeError("randint() takes (high, size) or (low, high, size)")
+    low = 0 if low is None else low
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     kind = _types.NAMES["int64"].np if dtype is None else _raw_dtype(dtype)
@@ -246,20 +260,22 @@ def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = No
                   requires_grad)
 
 
-def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None) -> Tensor:
+def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None,
+             requires_grad: bool = False) -> Tensor:
     """The whole numbers from 0 to ``n - 1`` (int64) in random order."""
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
     backend = backend_of(device)
     result = _finish(backend.from_host(_random.randperm(n, generator)), backend, False)
-    return result if dtype is None else result.to(dtype)
+    result = result if dtype is None else result.to(dtype)
+    return result.requires_grad_() if requires_grad else result
 
 
-def normal(mean: float, std: float, size: Any, *, generator: Any = None, dtype: Any = None,
-           device: Any = None) -> Tensor:
+def normal(mean: float, std: float, size: Any, *, generator: Any = None, dtype: Any = None, device: Any = None,
+           requires_grad: bool = False) -> Tensor:
     """Normal numbers with the given mean and standard deviation."""
     return _drawn(lambda a: _random.normal_(a, float(mean), float(std), generator), shape_of((size,), "normal"),
-                  _raw_dtype(dtype), device, False)
+                  _raw_dtype(dtype), device, requires_grad)
 
 
 def bernoulli(input: Tensor, *, generator: Any = None) -> Tensor:
@@ -268,14 +284,16 @@ def bernoulli(input: Tensor, *, generator: Any = None) -> Tensor:
     return (uniform < input.double()).to(input.dtype)
 
 
-def rand_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
+def rand_like(input: Tensor, *, generator: Any = None, dtype: Any = None, device: Any = None,
+              requires_grad: bool = False) -> Tensor:
     """``rand`` with the shape, dtype and device of ``input``."""
-    return rand(input.shape, **_like(input, dtype, device))
+    return rand(input.shape, generator=generator, **alike(input, dtype, device), requires_grad=requires_grad)
 
 
-def randn_like(input: Tensor, *, dtype: Any = None, device: Any = None) -> Tensor:
+def randn_like(input: Tensor, *, generator: Any = None, dtype: Any = None, device: Any = None,
+               requires_grad: bool = False) -> Tensor:
     """``randn`` with the shape, dtype and device of ``input``."""
-    return randn(input.shape, **_like(input, dtype, device))
+    return randn(input.shape, generator=generator, **alike(input, dtype, device), requires_grad=requires_grad)
 
 
 def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:
@@ -292,13 +310,18 @@ def meshgrid(*tensors: Tensor, indexing: str = "ij") -> tuple[Tensor, ...]:
     return grids
 
 
-def diag(input: Tensor) -> Tensor:
-    """A square matrix with a vector on its diagonal, or the diagonal of a matrix."""
+def diag(input: Tensor, diagonal: int = 0) -> Tensor:
+    """A square matrix with a vector on a diagonal (0 the main one, above it positive), or a diagonal of a matrix."""
+    if input.ndim not in (1, 2):
+        raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+    down, right = max(-diagonal, 0), max(diagonal, 0)
     if input.ndim == 1:
-        return eye(input.shape[0], dtype=input.dtype, device=input.device) * input
-    n = min(input.shape)
-    index = arange(n, device=input.device)
-    return input[index, index]
+        size = input.shape[0] + down + right
+        index = arange(input.shape[0], device=input.device)
+        return zeros(size, size, dtype=input.dtype, device=input.device).index_put(
+            (index + down, index + right), input)
+    index = arange(max(min(input.shape[0] - down, input.shape[1] - right), 0), device=input.device)
+    return input[index + down, index + right]
 
 
 __all__ = [

@@ -156,10 +156,10 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
     return _gather(input, normalize_dim(dim, input.ndim, "gather"), _long(index, "gather"))
 
 
-def scatter(input: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
+def scatter(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None) -> Tensor:
     """A copy of ``input`` with ``out[index[i][j]][j] = src[i][j]`` for ``dim=0``, and so on."""
     along = normalize_dim(dim, input.ndim, "scatter")
-    return _scatter(input, along, _long(index, "scatter"), _source(src, index, input))
+    return _scatter(input, along, _long(index, "scatter"), _source(src, value, index, input))
 
 
 def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
@@ -167,10 +167,10 @@ def scatter_add(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     return _scatter_add(input, normalize_dim(dim, input.ndim, "scatter_add"), _long(index, "scatter_add"), src)
 
 
-def scatter_(input: Tensor, dim: int, index: Tensor, src: Any) -> Tensor:
+def scatter_(input: Tensor, dim: int, index: Tensor, src: Any = None, *, value: Any = None) -> Tensor:
     """``scatter`` in place."""
     along = normalize_dim(dim, input.ndim, "scatter_")
-    return inplace(_scatter, input, along, _long(index, "scatter_"), _source(src, index, input))
+    return inplace(_scatter, input, along, _long(index, "scatter_"), _source(src, value, index, input))
 
 
 def scatter_add_(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
@@ -179,9 +179,12 @@ def scatter_add_(input: Tensor, dim: int, index: Tensor, src: Tensor) -> Tensor:
     return inplace(_scatter_add, input, along, _long(index, "scatter_add_"), src)
 
 
-def _source(src: Any, index: Tensor, input: Tensor) -> Tensor:
+def _source(src: Any, value: Any, index: Tensor, input: Tensor) -> Tensor:
     from minidl.ops.creation import full
 
+    if (src is None) == (value is None):
+        raise TypeError("scatter() takes a tensor src or a number value, one of them")
+    src = value if src is None else src
     return src if isinstance(src, Tensor) else full(index.shape, src, dtype=input.dtype, device=input.device)
 
 
@@ -209,6 +212,9 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     return getitem(broadcast_to(input, shape), broadcast_to(mask, shape))
 
 
-def nonzero(input: Tensor) -> Tensor:
-    """The indices of everything that is not zero, one row each: (count, ndim) int64."""
-    return _nonzero(input)
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """The indices of everything that is not zero, one row each: (count, ndim) int64; ``as_tuple``: its columns.
+
+    As a tuple they can serve as a key; a 0-d tensor counts as one of shape (1,) then.
+    """
+    return _nonzero(input.reshape(1) if not input.ndim else input).unbind(1) if as_tuple else _nonzero(input)

@@ -280,7 +280,6 @@ sigmoid = _public_unary("sigmoid", "1 / (1 + e**-x)")
 relu = _public_unary("relu", "max(x, 0)")
 floor = _public_unary("floor", "largest whole number not above x")
 ceil = _public_unary("ceil", "smallest whole number not below x")
-round = _public_unary("round", "nearest whole number, halves to the even one")
 trunc = _public_unary("trunc", "x without its fraction")
 isnan = _public_unary("isnan", "whether x is NaN")
 isinf = _public_unary("isinf", "whether x is infinite")
@@ -305,6 +304,22 @@ def sub(input: Tensor, other: Any, *, alpha: float = 1) -> Tensor:
 def mul(input: Tensor, other: Any) -> Tensor:
     """``input * other``."""
     return _BINARY["mul"](input, other)
+
+
+def round(input: Tensor, *, decimals: int = 0) -> Tensor:
+    """Nearest number with so many ``decimals``, or whole tens, hundreds, ... for negative; halves to the even one.
+
+    Raises ``NotImplementedError`` for ``decimals`` of integers.
+    """
+    if not decimals:
+        return _UNARY["round"](input)
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f"round: decimals={decimals} is only for floating point tensors, got {input.dtype}; "
+                                  "convert the input with .float()")
+    scale = 10.0 ** (decimals if decimals > 0 else -decimals)
+    if decimals > 0:
+        return div(_UNARY["round"](mul(input, scale)), scale)
+    return mul(_UNARY["round"](div(input, scale)), scale)
 
 
 def div(input: Tensor, other: Any, *, rounding_mode: str | None = None) -> Tensor:

@@ -175,23 +175,32 @@ class sort_result(NamedTuple):
     indices: Tensor
 
 
-def max(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+def _second_tensor(op: str, dim: Any, other: Tensor | None) -> Tensor | None:
+    """What ``input`` is compared with: the second argument may be a dimension or a tensor."""
+    if other is not None and dim is not None:
+        raise TypeError(f"{op}() takes a dimension or another tensor, not both")
+    return dim if isinstance(dim, Tensor) else other
+
+
+def max(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
     """Largest value of all, ``(values, indices)`` along ``dim``, or elementwise against a second tensor."""
-    if isinstance(dim, Tensor):
+    second = _second_tensor("max", dim, other)
+    if second is not None:
         from minidl.ops.pointwise import maximum
 
-        return maximum(input, dim)
+        return maximum(input, second)
     if dim is None:
         return _max_of_all(input, None, False)
     return max_result(*_max(input, normalize_dim(dim, input.ndim, "max"), keepdim))
 
 
-def min(input: Tensor, dim: Any = None, keepdim: bool = False) -> Any:
+def min(input: Tensor, dim: Any = None, keepdim: bool = False, *, other: Tensor | None = None) -> Any:
     """Smallest value of all, ``(values, indices)`` along ``dim``, or elementwise against a second tensor."""
-    if isinstance(dim, Tensor):
+    second = _second_tensor("min", dim, other)
+    if second is not None:
         from minidl.ops.pointwise import minimum
 
-        return minimum(input, dim)
+        return minimum(input, second)
     if dim is None:
         return _min_of_all(input, None, False)
     return min_result(*_min(input, normalize_dim(dim, input.ndim, "min"), keepdim))
@@ -247,10 +256,12 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     return _logsumexp(input, normalize_dims(dim, input.ndim, "logsumexp"), keepdim)
 
 
-def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False) -> Tensor:
+def norm(input: Tensor, p: Any = 2, dim: Any = None, keepdim: bool = False, *, dtype: _dtype | None = None) -> Tensor:
     """The ``p``-norm over ``dim``: ``sum(|x|**p) ** (1/p)``; its gradient at 0 is 0."""
     from minidl.ops import pointwise
 
+    if dtype is not None:
+        input = input.to(dtype)
     if not input.dtype.is_floating_point:
         raise RuntimeError(f"norm: expected a floating point tensor as input, got {input.dtype}; convert it with "
                            ".float()")
@@ -272,14 +283,14 @@ def cumsum(input: Tensor, dim: int, *, dtype: _dtype | None = None) -> Tensor:
     return _cumsum(input, normalize_dim(dim, input.ndim, "cumsum"))
 
 
-def sort(input: Tensor, dim: int = -1, descending: bool = False) -> sort_result:
-    """``(values, indices)`` in order along ``dim``; equal values keep their order."""
+def sort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool = False) -> sort_result:
+    """``(values, indices)`` in order along ``dim``; equal values keep their order, whatever ``stable`` says."""
     return sort_result(*_sort(input, normalize_dim(dim, input.ndim, "sort"), descending))
 
 
-def argsort(input: Tensor, dim: int = -1, descending: bool = False) -> Tensor:
+def argsort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Tensor:
     """The indices that put ``input`` in order along ``dim``."""
-    return sort(input, dim, descending).indices
+    return sort(input, dim, descending, stable=stable).indices
 
 
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> sort_result:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from minidl._ext.core import GRAPH
 
 
@@ -60,3 +62,12 @@ def normalize_dims(dim: Any, ndim: int, op: str) -> tuple[int, ...] | None:
     if len(set(found)) != len(found):
         raise RuntimeError(f"{op}: dim {dims} appears multiple times in the list of dims")
     return found if ndim else None
+
+
+def given(args: tuple[Any, ...], named: Any, op: str) -> tuple[Any, ...]:
+    """Sizes or dimensions given one by one, as one sequence, or by name."""
+    if named is not None:
+        if args:
+            raise TypeError(f"{op}(): got {args} by position and {named} by name; give one of them")
+        args = (named,)
+    return tuple(args[0]) if len(args) == 1 and not isinstance(args[0], (int, np.integer)) else args

@@ -9,7 +9,7 @@ from typing import Any
 
 from minidl._ext.core import Op, Tensor, register
 from minidl._types import as_dtype
-from minidl.ops.rules import normalize_dim, normalize_dims
+from minidl.ops.rules import given, normalize_dim, normalize_dims
 
 
 def _inverse(order):
@@ -113,11 +113,6 @@ Op("ones_like")
 Op("new_zeros")
 
 
-def _sizes(args: tuple[Any, ...]) -> tuple[int, ...]:
-    """Sizes given one by one or as one sequence."""
-    return tuple(args[0]) if len(args) == 1 and not isinstance(args[0], int) else tuple(args)
-
-
 def _complete(input: Tensor, sizes: tuple[int, ...]) -> tuple[int, ...]:
     """Sizes with a -1 worked out."""
     total = input._raw.size
@@ -133,25 +128,26 @@ def _complete(input: Tensor, sizes: tuple[int, ...]) -> tuple[int, ...]:
     return sizes
 
 
-def reshape(input: Tensor, *shape: Any) -> Tensor:
+def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same numbers in another shape (one size may be -1): a view where the strides allow, else a copy."""
-    return _reshape(input, _complete(input, _sizes(shape)))
+    return _reshape(input, _complete(input, given(sizes, shape, "reshape")))
 
 
-def view(input: Tensor, *shape: Any) -> Tensor:
+def view(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """The same memory in another shape.  Raises ``RuntimeError`` where only a copy could have it."""
-    result = reshape(input, *shape)
+    result = _reshape(input, _complete(input, given(sizes, size, "view")))
     if result._raw.size and not input._backend.same_memory(result._raw, input._raw):
         raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension "
                            "spans across two contiguous subspaces). Use .reshape(...) instead.")
     return result
 
 
-def permute(input: Tensor, *dims: Any) -> Tensor:
+def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """A view with the dimensions in the order ``dims``."""
-    order = tuple(normalize_dim(d, input.ndim, "permute") for d in _sizes(dims))
+    wanted = given(order, dims, "permute")
+    order = tuple(normalize_dim(d, input.ndim, "permute") for d in wanted)
     if sorted(order) != list(range(input.ndim)):
-        raise RuntimeError(f"permute: dims {_sizes(dims)} must name each of the {input.ndim} dimensions once")
+        raise RuntimeError(f"permute: dims {wanted} must name each of the {input.ndim} dimensions once")
     return _permute(input, order)
 
 
@@ -221,18 +217,18 @@ def unsqueeze(input: Tensor, dim: int) -> Tensor:
     return _unsqueeze(input, (*shape[:at], 1, *shape[at:]))
 
 
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """A view in which dimensions of size one are repeated without copying; -1 keeps a size."""
-    wanted, shape = _sizes(sizes), tuple(input.shape)
+    wanted, shape = given(sizes, size, "expand"), tuple(input.shape)
     extra = len(wanted) - len(shape)
     padded = (1,) * extra + shape
     if extra < 0 or any(
-        size != want and not (want == -1 and d >= extra) and size != 1
-        for d, (size, want) in enumerate(zip(padded, wanted, strict=False))
+        own != want and not (want == -1 and d >= extra) and own != 1
+        for d, (own, want) in enumerate(zip(padded, wanted, strict=False))
     ) or any(want == -1 for want in wanted[: max(extra, 0)]):
         raise RuntimeError(f"expand: a tensor of shape {list(shape)} does not fit the sizes {list(wanted)}: a size "
                            "must match, or be one in the tensor, or be asked for as -1")
-    return _expand(input, tuple(size if want == -1 else want for size, want in zip(padded, wanted, strict=True)))
+    return _expand(input, tuple(own if want == -1 else want for own, want in zip(padded, wanted, strict=True)))
 
 
 def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:
@@ -259,10 +255,10 @@ def select(input: Tensor, dim: int, index: int) -> Tensor:
     return _slice(input, (slice(None),) * at + (index,))
 
 
-def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
+def split(tensor: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Tensor, ...]:
     """Views of stretches of a given size (the last may be shorter) or of the given sizes along ``dim``."""
-    at = normalize_dim(dim, input.ndim, "split")
-    total = input.shape[at]
+    at = normalize_dim(dim, tensor.ndim, "split")
+    total = tensor.shape[at]
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
         if size <= 0:
@@ -275,7 +271,7 @@ def split(input: Tensor, split_size_or_sections: Any, dim: int = 0) -> tuple[Ten
                                f"at dimension {dim}), but got split_sizes={sections}")
     parts, start = [], 0
     for size in sections:
-        parts.append(narrow(input, at, start, size))
+        parts.append(narrow(tensor, at, start, size))
         start += size
     return tuple(parts)
 
@@ -325,9 +321,9 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     return _join(_stack, [unsqueeze(tensor, at) for tensor in tensors], at)
 
 
-def flip(input: Tensor, *dims: Any) -> Tensor:
+def flip(input: Tensor, *axes: Any, dims: Any = None) -> Tensor:
     """A copy with the order along ``dims`` reversed."""
-    return _flip(input, normalize_each(_sizes(dims), input, "flip"))
+    return _flip(input, normalize_each(given(axes, dims, "flip"), input, "flip"))
 
 
 def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
@@ -338,17 +334,17 @@ def roll(input: Tensor, shifts: Any, dims: Any = None) -> Tensor:
     return _roll(input, shifts, normalize_each(dims, input, "roll"))
 
 
-def repeat(input: Tensor, *repeats: Any) -> Tensor:
+def repeat(input: Tensor, *times: Any, repeats: Any = None) -> Tensor:
     """A copy with the tensor laid out ``repeats`` times along each dimension."""
-    times = _sizes(repeats)
+    times = given(times, repeats, "repeat")
     if len(times) < input.ndim:
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
     return _repeat(input, times)
 
 
-def tile(input: Tensor, *dims: Any) -> Tensor:
+def tile(input: Tensor, *times: Any, dims: Any = None) -> Tensor:
     """``repeat`` that takes fewer numbers than there are dimensions."""
-    times = _sizes(dims)
+    times = given(times, dims, "tile")
     return _repeat(input, (1,) * (input.ndim - len(times)) + times)
 
 

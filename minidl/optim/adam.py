@@ -31,7 +31,8 @@ class Adam(Optimizer):
                                   "amsgrad": amsgrad, "maximize": maximize,
                                   "decoupled_weight_decay": decoupled_weight_decay})
 
-    def _update(self, backend: Any, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def _update(self, backend: Any, group: dict[str, Any], parameters: list[Tensor], raws: list[Any],
+                grads: list[Any]) -> None:
         exp_avgs, _ = self._kept(backend, parameters, "exp_avg", zeroed=True)
         exp_avg_sqs, _ = self._kept(backend, parameters, "exp_avg_sq", zeroed=True)
         largest = None
@@ -43,10 +44,8 @@ class Adam(Optimizer):
             state["step"] = step = state.get("step", 0) + 1
             steps.append(step)
         beta1, beta2 = group["betas"]
-        grads = [p.grad._raw for p in parameters]  # type: ignore[union-attr]  # step() leaves out those without
-        backend.adam_step([p._raw for p in parameters], grads, exp_avgs, exp_avg_sqs, largest, steps, group["lr"],
-                          beta1, beta2, group["eps"], group["weight_decay"], group["amsgrad"], group["maximize"],
-                          group["decoupled_weight_decay"])
+        backend.adam_step(raws, grads, exp_avgs, exp_avg_sqs, largest, steps, group["lr"], beta1, beta2, group["eps"],
+                          group["weight_decay"], group["amsgrad"], group["maximize"], group["decoupled_weight_decay"])
 
     def _loaded(self, param: Tensor, name: str, value: Any) -> Any:
         # PyTorch keeps the number of steps as a float32 tensor.

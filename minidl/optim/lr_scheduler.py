@@ -402,3 +402,66 @@ def _undo_first_step(scheduler: LRScheduler) -> None:
             _undo_first_step(inner)
     else:
         scheduler.last_epoch -= 1
+
+
+class ReduceLROnPlateau(LRScheduler):
+    """The rate times ``factor`` when a measurement, given to ``step``, has not become better for long.
+
+    Better is a new minimum (``mode='max'``: maximum) by more than ``threshold``, relative to the best so far or
+    (``threshold_mode='abs'``) absolute.  The rate falls after more than ``patience`` steps in a row that were not;
+    ``cooldown`` steps after a fall do not count.  No group's rate falls below its ``min_lr``, or by less than ``eps``.
+
+    Raises ``ValueError`` for a factor of 1 or more and for unknown modes.
+    """
+
+    def __init__(self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: int = 10,
+                 threshold: float = 1e-4, threshold_mode: str = "rel", cooldown: int = 0,
+                 min_lr: float | Sequence[float] = 0, eps: float = 1e-8) -> None:
+        if factor >= 1.0:
+            raise ValueError(f"Factor should be < 1.0, but got {factor}")
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(optimizer).__name__} is not an Optimizer")
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode {mode} is unknown! It is 'min' or 'max'")
+        if threshold_mode not in ("rel", "abs"):
+            raise ValueError(f"threshold mode {threshold_mode} is unknown! It is 'rel' or 'abs'")
+        self.optimizer = optimizer
+        self.mode = mode
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.threshold_mode = threshold_mode
+        self.cooldown = cooldown
+        self.min_lrs = _per_group("min_lr", optimizer, min_lr)
+        self.eps = eps
+        self.best = math.inf if mode == "min" else -math.inf
+        self.num_bad_epochs = 0
+        self.cooldown_counter = 0
+        self.last_epoch = 0
+        self._last_lr = self._present()
+
+    def step(self, metrics: Any) -> None:  # type: ignore[override]
+        """Go on by one step after which ``metrics``, a number or a tensor of one, was measured."""
+        current = float(metrics)
+        self.last_epoch += 1
+        if self._is_better(current):
+            self.best = current
+            self.num_bad_epochs = 0
+        else:
+            self.num_bad_epochs += 1
+        if self.cooldown_counter > 0:
+            self.cooldown_counter -= 1
+            self.num_bad_epochs = 0
+        rates = self._present()
+        if self.num_bad_epochs > self.patience:
+            lower = [max(rate * self.factor, least) for rate, least in zip(rates, self.min_lrs, strict=True)]
+            rates = [new if rate - new > self.eps else rate for rate, new in zip(rates, lower, strict=True)]
+            self.cooldown_counter = self.cooldown
+            self.num_bad_epochs = 0
+        self._set(rates)
+
+    def _is_better(self, current: float) -> bool:
+        sign = 1 if self.mode == "max" else -1
+        step = sign * self.threshold
+        bar = self.best * (1.0 + step) if self.threshold_mode == "rel" else self.best + step
+        return sign * current > sign * bar

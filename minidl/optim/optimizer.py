@@ -1,6 +1,6 @@
 """What all optimizers share: parameter groups, the state of each parameter, saving and loading it.
 
-A subclass writes ``_update(backend, group, parameters)``: it collects raw arrays and makes one call of a device
+A subclass writes ``_update(backend, group, parameters, raws, grads)``: it makes one call of a device
 function, which changes parameters and state in place.  Nothing of that is on the tape.
 """
 
@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minidl._ext.core import Tensor, from_raw
+from minidl._ext.core import Tensor, bump_versions, from_raw, kept_raws, with_gradients
 from minidl.autograd.grad_mode import enable_grad
 
 
@@ -98,19 +98,18 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            parameters = [param for param in group["params"] if param.grad is not None]
-            backends = {param._backend for param in parameters}
-            for backend in backends:
-                there = parameters if len(backends) == 1 else [p for p in parameters if p._backend is backend]
-                self._update(backend, group, there)
+            for backend, (parameters, raws, grads) in with_gradients(group["params"]).items():
+                self._update(backend, group, parameters, raws, grads)
                 # What a backward pass still to come has saved of these is no longer what it was.
-                for param in there:
-                    param._bump_version()
+                bump_versions(parameters)
         self._stepped = True
         return loss
 
-    def _update(self, backend: Any, group: dict[str, Any], parameters: list[Tensor]) -> None:
-        """Change ``parameters``, all of ``backend`` and with a gradient, by the rule of this optimizer."""
+    def _update(self, backend: Any, group: dict[str, Any], parameters: list[Tensor], raws: list[Any],
+                grads: list[Any]) -> None:
+        """Change ``parameters``, all of ``backend``, by the rule of this optimizer; ``raws`` and ``grads`` are the raw
+        arrays of them and of their gradients.
+        """
         raise NotImplementedError
 
     def _kept(self, backend: Any, parameters: list[Tensor], key: str, zeroed: bool) -> tuple[list[Any], list[bool]]:
@@ -118,16 +117,16 @@ class Optimizer:
 
         A new one has the parameter's shape and dtype and holds zeros or, if not ``zeroed``, nothing yet.
         """
-        state = self.state
-        kept: list[Any] = [state[param].get(key) for param in parameters]
-        new = [tensor is None for tensor in kept]
-        if True in new:
-            make = backend.zeros if zeroed else backend.empty
-            for i, param in enumerate(parameters):
-                if kept[i] is None:
-                    raw = param._raw
-                    kept[i] = state[param][key] = from_raw(make(raw.shape, raw.dtype), backend)
-        return [tensor._raw for tensor in kept], new
+        kept, missing = kept_raws(self.state, parameters, key)
+        if not missing:
+            return kept, [False] * len(kept)
+        new = [raw is None for raw in kept]
+        make = backend.zeros if zeroed else backend.empty
+        for i, param in enumerate(parameters):
+            if new[i]:
+                kept[i] = make(param._raw.shape, param._raw.dtype)
+                self.state[param][key] = from_raw(kept[i], backend)
+        return kept, new
 
     def state_dict(self) -> dict[str, Any]:
         """The state and the hyperparameters, in PyTorch's form.

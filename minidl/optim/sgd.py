@@ -31,12 +31,12 @@ class SGD(Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "dampening": dampening,
                                   "weight_decay": weight_decay, "nesterov": nesterov, "maximize": maximize})
 
-    def _update(self, backend: Any, group: dict[str, Any], parameters: list[Tensor]) -> None:
+    def _update(self, backend: Any, group: dict[str, Any], parameters: list[Tensor], raws: list[Any],
+                grads: list[Any]) -> None:
         momentum = group["momentum"]
         if momentum != 0:
             buffers, first = self._kept(backend, parameters, "momentum_buffer", zeroed=False)
         else:
             buffers, first = [None] * len(parameters), [False] * len(parameters)
-        grads = [p.grad._raw for p in parameters]  # type: ignore[union-attr]  # step() leaves out those without
-        backend.sgd_step([p._raw for p in parameters], grads, buffers, first, group["lr"], momentum,
-                         group["dampening"], group["weight_decay"], group["nesterov"], group["maximize"])
+        backend.sgd_step(raws, grads, buffers, first, group["lr"], momentum, group["dampening"],
+                         group["weight_decay"], group["nesterov"], group["maximize"])

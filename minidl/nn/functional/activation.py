@@ -79,4 +79,4 @@ def _along(name: str, function: Any, input: Tensor, dim: int | None, stacklevel:
         warnings.warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as "
                       "an argument.", stacklevel=stacklevel)
         dim = 0 if input.ndim in (0, 1, 3) else 1
-    return function(input if dtype is None else input.to(dtype), dim)
+    return function(input, dim, dtype)

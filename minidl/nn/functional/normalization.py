@@ -15,9 +15,16 @@ def batch_norm(input: Tensor, running_mean: Tensor | None, running_var: Tensor |
     variance being the unbiased one); otherwise the running ones are used.  Ioffe and Szegedy 2015
     (https://arxiv.org/abs/1502.03167).
 
-    Raises ``RuntimeError`` for shapes and dtypes that do not fit, ``ValueError`` for a single value per channel in
-    training.
+    Raises ``RuntimeError`` for shapes and dtypes that do not fit and for missing running statistics outside training,
+    ``ValueError`` for a single value per channel in training and for one running statistic without the other.
     """
+    if not training:
+        for name, tensor in (("running_mean", running_mean), ("running_var", running_var)):
+            if tensor is None:
+                raise RuntimeError(f"batch_norm: {name} must be defined in evaluation mode; give it, or use the "
+                                   "batch's own statistics with training=True")
+    elif (running_mean is None) != (running_var is None):
+        raise ValueError("batch_norm: running_mean and running_var must either both be None or neither be None")
     for name, tensor in (("weight", weight), ("bias", bias), ("running_mean", running_mean)):
         if tensor is not None and tensor.dtype is not input.dtype:
             raise RuntimeError(f"batch_norm: input has dtype {input.dtype}, {name} has dtype {tensor.dtype}; convert "

@@ -1,0 +1,32 @@
+"""What the layers with a weight matrix or kernel share: Linear and the convolutions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from minidl._tensor import Parameter
+from minidl.nn import init
+from minidl.nn.module import Module
+from minidl.ops.creation import empty
+
+
+class Weighted(Module):
+    """A layer with ``weight`` (outputs, inputs, ...) and, unless it is None, ``bias`` (outputs,)."""
+
+    weight: Parameter
+    bias: Parameter | None
+
+    def _make_parameters(self, shape: tuple[int, ...], bias: bool, device: Any, dtype: Any) -> None:
+        """Register a weight of this shape and a bias, and draw their numbers."""
+        self.weight = Parameter(empty(shape, device=device, dtype=dtype))
+        self.register_parameter("bias", Parameter(empty(shape[0], device=device, dtype=dtype)) if bias else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw new weights and biases, uniform in +-1/sqrt(fan_in): the numbers that each output sums."""
+        init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        if self.bias is not None:
+            fan_in, _ = init._calculate_fan_in_and_fan_out(self.weight)
+            bound = 1 / math.sqrt(fan_in) if fan_in > 0 else 0
+            init.uniform_(self.bias, -bound, bound)
