@@ -19,7 +19,6 @@ from minidl._ext.conv2d_table import Direction, Kernel
 from minidl.geometry import conv2d_geometry
 
 pytestmark = pytest.mark.usefixtures("two_threads")
-
 REFERENCE, CPU = ConvReference(), ConvCPU()
 DEVICES = pytest.mark.parametrize("device", [REFERENCE, CPU], ids=["reference", "cpu"])
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])

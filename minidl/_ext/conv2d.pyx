@@ -19,10 +19,11 @@ from libc.string cimport memset
 
 from minidl._ext.arrays cimport both_float32, contiguous, new_planes, scratch
 from minidl._ext.conv2d_depthwise cimport depthwise_backward_input, depthwise_backward_weight, depthwise_forward
+from minidl._ext.conv2d_direct cimport direct_backward_input, direct_backward_weight, direct_forward
 from minidl._ext.conv2d_panels cimport (packed_backward_input, packed_backward_weight, packed_forward,
                                         planes_backward_input, planes_backward_weight, planes_forward)
-from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DEPTHWISE, FORWARD, IM2COL, PACKED,
-                                       POINTWISE, WINOGRAD, WINOGRAD_F4, Kernel, kernel_for)
+from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DEPTHWISE, DIRECT_CHANNELS, DIRECT_ROWS,
+                                       FORWARD, IM2COL, PACKED, POINTWISE, WINOGRAD, WINOGRAD_F4, Kernel, kernel_for)
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
 from minidl._ext.im2col cimport (Tile, Tiling, col2im, cut_output, has_padding, im2col, seen_cols, seen_rows,
                                  size_of_lines, stage, tile_at, unstage)
@@ -120,6 +121,8 @@ def conv2d_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geom
 
 cdef int forward(real* output, const real* input, const real* weight, const real* bias, const Conv2d* g,
                  Kernel kernel) except -1:
+    if real is float and kernel in (DIRECT_ROWS, DIRECT_CHANNELS):
+        return direct_forward(kernel == DIRECT_CHANNELS, output, NULL, False, input, weight, bias, g)
     cdef Plan p = plan(kernel, g, sizeof(real), False)
     cdef cnp.ndarray memory = scratch(p.threads * p.share * sizeof(real))
     cdef real* mine = <real*>cnp.PyArray_DATA(memory)
@@ -210,6 +213,8 @@ def conv2d_backward_input(cnp.ndarray grad_output, cnp.ndarray weight, geometry,
 
 cdef int backward_input(real* grad_input, const real* grad_output, const real* weight, const Conv2d* g,
                         Kernel kernel) except -1:
+    if real is float and kernel in (DIRECT_ROWS, DIRECT_CHANNELS):
+        return direct_backward_input(kernel == DIRECT_CHANNELS, grad_input, grad_output, NULL, weight, g)
     cdef Plan p = plan(kernel, g, sizeof(real), True)
     cdef cnp.ndarray memory = scratch(p.threads * p.share * sizeof(real))
     cdef real* mine = <real*>cnp.PyArray_DATA(memory)
@@ -311,6 +316,8 @@ def conv2d_backward_weight(cnp.ndarray grad_output, cnp.ndarray input, geometry,
 
 cdef int backward_weight(real* grad_weight, const real* grad_output, const real* input, const Conv2d* g,
                          Kernel kernel) except -1:
+    if real is float and kernel in (DIRECT_ROWS, DIRECT_CHANNELS):
+        return direct_backward_weight(kernel == DIRECT_CHANNELS, grad_weight, NULL, grad_output, NULL, input, g)
     cdef Plan p = plan(kernel, g, sizeof(real), False)
     cdef Py_ssize_t OC = g.OC // g.groups, K = g.C // g.groups * g.KH * g.KW
     cdef bint turned = OC * K > SMALL_WEIGHT

@@ -5,6 +5,8 @@ cpdef enum Kernel:
     IM2COL
     POINTWISE
     DEPTHWISE
+    DIRECT_ROWS
+    DIRECT_CHANNELS
     PACKED
     WINOGRAD
     WINOGRAD_F4

@@ -9,9 +9,11 @@ class Kernel(enum.IntEnum):
     IM2COL = 1
     POINTWISE = 2
     DEPTHWISE = 3
-    PACKED = 4
-    WINOGRAD = 5
-    WINOGRAD_F4 = 6
+    DIRECT_ROWS = 4
+    DIRECT_CHANNELS = 5
+    PACKED = 6
+    WINOGRAD = 7
+    WINOGRAD_F4 = 8
 
 class Direction(enum.IntEnum):
     FORWARD = 0

@@ -12,6 +12,7 @@ To add a kernel:
 4. The call in conv2d.pyx: an ``if`` at the head of ``forward``, ``backward_input`` or ``backward_weight``.
 """
 
+from minidl._ext.conv2d_direct cimport direct_fits_input, direct_wins, direct_wins_pointwise
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
 
 ctypedef bint (*Condition)(Direction direction, const Conv2d* g) noexcept nogil
@@ -42,6 +43,8 @@ cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_floa
                 and g.pad_top == g.pad_left == g.pad_bottom == g.pad_right == 0)
     if kernel == DEPTHWISE:
         return g.groups == g.C
+    if kernel == DIRECT_ROWS or kernel == DIRECT_CHANNELS:
+        return is_float32 and g.groups == 1 and (direction != BACKWARD_INPUT or direct_fits_input(g))
     if kernel == PACKED:
         if direction == BACKWARD_WEIGHT:
             return is_float32 and (g.KH == g.KW == 3 or g.KH == g.KW == 1 or g.KW == 5 or g.KW == 7)
@@ -62,10 +65,23 @@ cdef bint several_groups(Direction direction, const Conv2d* g) noexcept nogil:
 
 cdef bint enough_channels(Direction direction, const Conv2d* g) noexcept nogil:
     # Below, a block of output channels or the depth of the product stays half empty.
-    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups
-    if direction == BACKWARD_INPUT:
-        C, OC = OC, C
-    return OC >= 16 and C * g.KH * g.KW >= 32
+    return outputs(direction, g) >= 16 and depth(direction, g) >= 32
+
+
+cdef bint many_channels(Direction direction, const Conv2d* g) noexcept nogil:
+    if outputs(direction, g) >= 32 and depth(direction, g) >= 100:
+        return True
+    return min(g.C, g.OC) >= 16 * g.groups and enough_channels(direction, g)
+
+
+cdef Py_ssize_t outputs(Direction direction, const Conv2d* g) noexcept nogil:
+    """Channels of a group that the product has as rows."""
+    return (g.C if direction == BACKWARD_INPUT else g.OC) // g.groups
+
+
+cdef Py_ssize_t depth(Direction direction, const Conv2d* g) noexcept nogil:
+    """Taps of each."""
+    return (g.OC if direction == BACKWARD_INPUT else g.C) // g.groups * g.KH * g.KW
 
 
 cdef bint for_winograd(Direction direction, const Conv2d* g) noexcept nogil:
@@ -77,6 +93,18 @@ cdef bint for_winograd(Direction direction, const Conv2d* g) noexcept nogil:
 cdef bint for_winograd_f4(Direction direction, const Conv2d* g) noexcept nogil:
     # On smaller images tiles at the edges, and transforms, cost what larger tiles save (measured with AVX-512).
     return _f4_allowed and for_winograd(direction, g) and min(g.H, g.OH) >= 40 and min(g.W, g.OW) >= 40
+
+
+cdef bint rows_win(Direction direction, const Conv2d* g) noexcept nogil:
+    return direct_wins(False, direction, g)
+
+
+cdef bint channels_win(Direction direction, const Conv2d* g) noexcept nogil:
+    return direct_wins(True, direction, g)
+
+
+cdef bint rows_win_pointwise(Direction direction, const Conv2d* g) noexcept nogil:
+    return fits(POINTWISE, direction, g, True) and direct_wins_pointwise(direction, g)
 
 
 cdef void add(Kernel kernel, int directions, Condition holds, const char* reason) noexcept:
@@ -91,9 +119,17 @@ cdef void _fill() noexcept:
         b"as winograd, at least 40x40 pixels, and minidl.backends.cpu.allow_winograd_f4 is set: 36 products for 144")
     add(WINOGRAD, FORWARDS | BACKWARD_INPUTS, for_winograd,
         b"3x3, stride 1, at least 16 channels on both sides, more pixels than channels: 16 products for 36")
-    add(PACKED, ALL, enough_channels,
-        b"float32, at least 16 output channels of at least 32 taps: panels in registers are faster than BLAS")
+    add(PACKED, ALL, many_channels,
+        b"at least 16 channels on both sides, or 32 outputs of 100 taps: panels of a product in registers beat BLAS")
+    add(DIRECT_ROWS, ALL, rows_win_pointwise,
+        b"1x1 between few channels and on long rows: a matrix product would be thin")
     add(POINTWISE, ALL, always, b"1x1, stride 1, no padding: the image itself is the matrix, nothing is copied")
+    add(DIRECT_ROWS, ALL, rows_win,
+        b"neighbours of a row fill a vector better than output channels do: loops over shifted rows, no im2col")
+    add(DIRECT_CHANNELS, ALL, channels_win,
+        b"output channels fill a vector better than neighbours of a row do: a vector of them per pixel, no im2col")
+    add(PACKED, ALL, enough_channels,
+        b"at least 16 outputs of 32 taps: panels of a product in registers beat BLAS")
     add(IM2COL, ALL, always, b"no rule names a faster kernel for this shape and dtype")
 
 _fill()

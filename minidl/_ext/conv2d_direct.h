@@ -1,0 +1,131 @@
+/* Direct convolution of float32 images: what the two kernel files and conv2d_direct.pyx share.
+ *
+ * Every sum is taken over a window that slides over a staged image, a copy of some rows with their padding:
+ *
+ *     out[o][y][x] = start[o] + sum over t of weight[o][t] * staged[offset[t] + y * row_step + x]
+ *
+ * Staging puts apart the columns of the stride's phases, so that neighbours in a row of `out` read neighbours whatever
+ * the stride, and the table of offsets holds dilation and the order of the taps.  The gradient of the input is the same
+ * sum over a staged grad_output, with the tap order turned round.  rows.c has lanes along x, channels.c along o; both
+ * add the taps of an output in the order of t, from the start on, so that they give the same bits. */
+#ifndef MINIDL_CONV2D_DIRECT_H
+#define MINIDL_CONV2D_DIRECT_H
+
+#include "lanes.h"
+
+struct window {
+    ptrdiff_t outputs, taps;        /* o and t run over these */
+    ptrdiff_t cols, row_step;
+    ptrdiff_t run;                  /* so many taps at a time have offsets that follow each other: t = 0, run, ... */
+    const ptrdiff_t *offset;        /* (taps,) */
+};
+
+/* weight[o][t] of a window is at o * output_step + t / area * channel_step + t % area */
+struct weight_steps {
+    ptrdiff_t output_step, channel_step, area;
+};
+
+/* which part of an image (channels, H, W) is staged as (channels, rows, phases, pitch): element (c, r, p, i) is
+ * image[c][top + r][left + i * phases + p], or 0 outside the image */
+struct staging {
+    ptrdiff_t channels, H, W, top, left, rows, phases, pitch;
+};
+
+enum { SLACK = 16 };                /* numbers behind a staged image that may be read and written: one vector */
+
+struct conv2d_direct {
+    /* to (numbers of the staged image + SLACK,) */
+    void (*stage)(float *to, const float *image, const struct staging *s);
+    /* numbers that `pack` writes, and that `sums` and `weight_sums` need as scratch */
+    ptrdiff_t (*packed_size)(const struct window *w);
+    ptrdiff_t (*sums_scratch)(const struct window *w, ptrdiff_t rows);
+    ptrdiff_t (*weight_scratch)(const struct window *w, ptrdiff_t rows);
+    /* weights and start (outputs,) or NULL in the order in which `sums` reads them */
+    void (*pack)(float *packed, const float *weight, const struct weight_steps *steps, const float *start,
+                 const struct window *w);
+    /* out (outputs, rows, cols), the planes `plane` numbers apart */
+    void (*sums)(float *out, ptrdiff_t plane, const float *staged, const float *packed, float *scratch,
+                 const struct window *w, ptrdiff_t rows);
+    /* total[o][t] += sum over y and x of grad[o][y][x] * staged[offset[t] + y * row_step + x], as partial sums in an
+     * order of the kernel's own; total (total_size,) starts as zeros, `weight_result` makes (outputs, taps) of it */
+    ptrdiff_t (*total_size)(const struct window *w);
+    void (*weight_sums)(float *total, const float *grad, ptrdiff_t plane, const float *staged, float *scratch,
+                        const struct window *w, ptrdiff_t rows);
+    void (*weight_result)(float *grad_weight, const float *total, const struct window *w);
+};
+
+struct conv2d_direct_rows {
+    struct conv2d_direct kernels;
+};
+struct conv2d_direct_channels {
+    struct conv2d_direct kernels;
+};
+
+/* conv2d_epilogue.c: what follows.  A code tells which of a window's four pixels has the maximum, 0 to 3 in reading
+ * order, or 4: none is positive, so that no gradient passes the relu. */
+struct conv2d_epilogue {
+    void (*relu)(float *numbers, ptrdiff_t n);
+    /* out, codes (channels, rows / 2, cols / 2) from planes (channels, rows, cols), each with its distance of planes */
+    void (*pool)(float *out, uint8_t *codes, ptrdiff_t out_plane, const float *planes, ptrdiff_t plane,
+                 ptrdiff_t channels, ptrdiff_t rows, ptrdiff_t cols);
+    /* planes (channels, H, W), the gradient of what was pooled, from grad and codes (channels, H / 2, W / 2) */
+    void (*unpool)(float *planes, const float *grad, const uint8_t *codes, ptrdiff_t channels, ptrdiff_t H,
+                   ptrdiff_t W);
+};
+
+KERNEL_TABLES(conv2d_epilogue)
+KERNEL_TABLES(conv2d_direct_rows)
+KERNEL_TABLES(conv2d_direct_channels)
+
+#ifdef ISA
+
+INLINE ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
+INLINE ptrdiff_t most(ptrdiff_t a, ptrdiff_t b) { return a > b ? a : b; }
+
+INLINE ptrdiff_t rounded_up(ptrdiff_t n, ptrdiff_t unit) { return (n + unit - 1) / unit; }
+
+INLINE void copy_numbers(float *to, const float *from, ptrdiff_t n)
+{
+    ptrdiff_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(to + i, load(from + i));
+    if (i < n)
+        store_first(to + i, load_first(from + i, n - i), n - i);
+}
+
+static inline void stage(float *to, const float *image, const struct staging *s)
+{
+    const ptrdiff_t row = s->phases * s->pitch;
+    for (ptrdiff_t c = 0; c < s->channels; c++)
+        for (ptrdiff_t r = 0; r < s->rows; r++, to += row) {
+            const ptrdiff_t y = s->top + r;
+            for (ptrdiff_t i = 0; i < row; i += LANES)  /* what goes beyond is written again, or slack */
+                store(to + i, (lanes){0});
+            if (y < 0 || y >= s->H)
+                continue;
+            const float *line = image + (c * s->H + y) * s->W;
+            for (ptrdiff_t p = 0; p < s->phases; p++) {
+                /* columns first ... last - 1 of the phase lie inside the image */
+                const ptrdiff_t left = s->left + p;
+                const ptrdiff_t first = left < 0 ? rounded_up(-left, s->phases) : 0;
+                const ptrdiff_t last = left < s->W ? least(rounded_up(s->W - left, s->phases), s->pitch) : 0;
+                float *phase = to + p * s->pitch;
+                if (s->phases == 1 && first < last)
+                    copy_numbers(phase + first, line + left + first, last - first);
+                else
+                    for (ptrdiff_t i = first; i < last; i++)
+                        phase[i] = line[left + i * s->phases];
+            }
+        }
+    store(to, (lanes){0});
+}
+
+/* n things in `parts` of nearly equal size: the first ones are one larger */
+INLINE ptrdiff_t part_start(ptrdiff_t n, ptrdiff_t parts, ptrdiff_t i)
+{
+    return i * (n / parts) + least(i, n % parts);
+}
+
+#endif
+#endif

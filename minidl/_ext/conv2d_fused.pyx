@@ -1,0 +1,108 @@
+"""relu(conv2d(x)), and max_pool2d(relu(conv2d(x)), 2), in one pass, and the way back: float32, the direct kernels.
+
+The bits are those of the operations one after the other, with the same kernels.
+"""
+
+cimport numpy as cnp
+
+from minidl._ext import conv2d_table
+from minidl._ext.arrays cimport both_float32, contiguous, new_planes
+from minidl._ext.conv2d_direct cimport direct_backward_input, direct_backward_weight, direct_forward
+from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DIRECT_CHANNELS, DIRECT_ROWS, FORWARD,
+                                       Direction, Kernel, kernel_for)
+from minidl._ext.geometry cimport Conv2d, conv2d_fields
+from minidl._ext.storage cimport new_array
+
+cnp.import_array()
+
+
+def can_fuse(geometry, bint needs_input=True):
+    """Whether a convolution of this geometry gets direct kernels: forward, for the weight's gradient and, if
+    ``needs_input``, for the input's."""
+    cdef const Conv2d* g = conv2d_fields(geometry.packed)
+    return (is_direct(kernel_for(AUTO, FORWARD, g, True)) and is_direct(kernel_for(AUTO, BACKWARD_WEIGHT, g, True))
+            and (not needs_input or is_direct(kernel_for(AUTO, BACKWARD_INPUT, g, True))))
+
+
+cdef bint is_direct(Kernel kernel) noexcept:
+    return kernel == DIRECT_ROWS or kernel == DIRECT_CHANNELS
+
+
+cdef bint by_channels(Direction direction, const Conv2d* g, cnp.ndarray a, cnp.ndarray b) except -1:
+    """Which direct kernel: ValueError if it is none, TypeError if the arrays are not float32."""
+    if not both_float32(a, b):
+        raise TypeError("convolution and relu are fused for float32 only, got float64: call one after the other")
+    cdef Kernel kernel = kernel_for(AUTO, direction, g, True)
+    if not is_direct(kernel):
+        raise ValueError(f"conv2d: only direct kernels are fused with relu, and this geometry gets "
+                         f"{conv2d_table.Kernel(kernel).name} in direction {conv2d_table.Direction(direction).name}: "
+                         "ask can_fuse first")
+    return kernel == DIRECT_CHANNELS
+
+
+cdef const float* numbers(cnp.ndarray array) noexcept:
+    return <const float*>cnp.PyArray_DATA(array)
+
+
+def conv2d_relu_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geometry):
+    """output (N, OC, OH, OW) = relu(conv2d(input (N, C, H, W), weight (OC, C, KH, KW)) + bias (OC,))."""
+    cdef const Conv2d* g = conv2d_fields(geometry.packed)
+    cdef bint channels = by_channels(FORWARD, g, input, weight)
+    input, weight, bias = contiguous(input), contiguous(weight), contiguous_bias(bias, input, g)
+    cdef cnp.ndarray output = new_planes(g.N, g.OC, g.OH, g.OW, cnp.NPY_FLOAT)
+    direct_forward(channels, <float*>cnp.PyArray_DATA(output), NULL, True, numbers(input), numbers(weight),
+                   numbers(bias), g)
+    return output
+
+
+def conv2d_relu_pool_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geometry):
+    """output, codes (N, OC, OH // 2, OW // 2) of max_pool2d(relu(conv2d(input, weight) + bias), 2).
+
+    A code is a byte: which of the window's four pixels has the maximum, 0 to 3 in reading order, or 4 if none of them
+    is positive and no gradient passes.
+    """
+    cdef const Conv2d* g = conv2d_fields(geometry.packed)
+    cdef bint channels = by_channels(FORWARD, g, input, weight)
+    input, weight, bias = contiguous(input), contiguous(weight), contiguous_bias(bias, input, g)
+    cdef cnp.ndarray output = new_planes(g.N, g.OC, g.OH // 2, g.OW // 2, cnp.NPY_FLOAT)
+    cdef cnp.ndarray codes = new_planes(g.N, g.OC, g.OH // 2, g.OW // 2, cnp.NPY_UINT8)
+    direct_forward(channels, <float*>cnp.PyArray_DATA(output), <unsigned char*>cnp.PyArray_DATA(codes), True,
+                   numbers(input), numbers(weight), numbers(bias), g)
+    return output, codes
+
+
+def conv2d_relu_pool_backward(cnp.ndarray grad_output, cnp.ndarray codes, cnp.ndarray input, cnp.ndarray weight,
+                              geometry, bint needs_input=True):
+    """(grad_input (N, C, H, W) or None, grad_weight (OC, C, KH, KW), grad_bias (OC,)) from grad_output and codes
+    (N, OC, OH // 2, OW // 2)."""
+    cdef const Conv2d* g = conv2d_fields(geometry.packed)
+    cdef bint channels = by_channels(BACKWARD_WEIGHT, g, grad_output, input), channels_input = False
+    both_float32(input, weight)
+    if needs_input:
+        channels_input = by_channels(BACKWARD_INPUT, g, grad_output, weight)
+    if cnp.PyArray_TYPE(codes) != cnp.NPY_UINT8:
+        raise TypeError(f"the codes of a pooled convolution are uint8, got {codes.dtype}")
+    if not (cnp.PyArray_SIZE(codes) == cnp.PyArray_SIZE(grad_output) == g.N * g.OC * (g.OH // 2) * (g.OW // 2)):
+        raise ValueError(f"conv2d: expected grad_output and codes of {[g.N, g.OC, g.OH // 2, g.OW // 2]}, got "
+                         f"{list((<object>grad_output).shape)} and {list((<object>codes).shape)}")
+    grad_output, codes, input = contiguous(grad_output), contiguous(codes), contiguous(input)
+    weight = contiguous(weight)
+    cdef const unsigned char* code = <const unsigned char*>cnp.PyArray_DATA(codes)
+    cdef cnp.npy_intp size = g.OC
+    cdef cnp.ndarray grad_weight = new_planes(g.OC, g.C, g.KH, g.KW, cnp.NPY_FLOAT), grad_input = None
+    cdef cnp.ndarray grad_bias = new_array(1, &size, cnp.NPY_FLOAT)
+    direct_backward_weight(channels, <float*>cnp.PyArray_DATA(grad_weight), <float*>cnp.PyArray_DATA(grad_bias),
+                           numbers(grad_output), code, numbers(input), g)
+    if needs_input:
+        grad_input = new_planes(g.N, g.C, g.H, g.W, cnp.NPY_FLOAT)
+        direct_backward_input(channels_input, <float*>cnp.PyArray_DATA(grad_input), numbers(grad_output), code,
+                              numbers(weight), g)
+    return grad_input, grad_weight, grad_bias
+
+
+cdef cnp.ndarray contiguous_bias(cnp.ndarray bias, cnp.ndarray input, const Conv2d* g):
+    both_float32(input, bias)
+    if cnp.PyArray_SIZE(bias) != g.OC:
+        raise RuntimeError(f"conv2d: expected bias to be 1-dimensional with {g.OC} elements, one per output channel, "
+                           f"but got bias of size {list((<object>bias).shape)}")
+    return contiguous(bias)
