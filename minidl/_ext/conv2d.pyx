@@ -5,7 +5,8 @@ that fits (tests compare them).  Those of this file:
 
     IM2COL      any geometry: im2col of one L2-sized tile of output pixels at a time, then a matrix product
     POINTWISE   1x1, stride 1, no padding: the image itself is the matrix, nothing is copied
-    DEPTHWISE   one input channel per group: loops over shifted rows (conv2d_depthwise.pyx)
+    DEPTHWISE   one input channel per group: loops over shifted rows (conv2d_depthwise.pyx; in float32, but for the input
+                gradient with a stride, conv2d_planes.c)
 
 In the captions a plane is a row of its pixels, K = C*KH*KW counts the taps of one output channel, and C and OC are
 those of one group.  Work is cut into numbered items of which each thread takes one contiguous share; sums over
