@@ -228,17 +228,16 @@ def test_layers_against_torch(case):
     output = torch.nn.functional.conv2d(*exact, *case[7:])
     output.backward(torch.tensor(grad.astype(np.float64)))
     expected = [output.detach().numpy(), exact[0].grad.numpy(), exact[1].grad.numpy()]
-    for direction in Direction:
-        chosen, _ = conv2d_table.explain(g, direction)
-        assert chosen in KERNELS or (direction == Direction.BACKWARD_INPUT and case[7] == 2)
-        if chosen in KERNELS:
-            assert_close(compute(direction, g, x, weight, bias, grad, Kernel.AUTO), expected[direction], chosen,
-                         direction)
+    chosen = {direction: conv2d_table.explain(g, direction)[0] for direction in Direction}
+    assert chosen[Direction.BACKWARD_WEIGHT] in KERNELS
+    for direction, kernel in chosen.items():
+        if kernel in KERNELS:
+            assert_close(compute(direction, g, x, weight, bias, grad, Kernel.AUTO), expected[direction], kernel, direction)
 
 
 def test_the_switch_of_winograd_f4():
     cpu = minidl.backends.cpu
-    shapes = (1, 16, 64, 64), (16, 16, 3, 3)
+    shapes = (1, 32, 64, 64), (32, 32, 3, 3)
     assert cpu.allow_winograd_f4 is False
     assert cpu.conv_plan(*shapes, padding=1).forward.kernel == "winograd"
     try:
@@ -262,5 +261,6 @@ def test_what_the_table_chooses():
     assert chosen((8, 64, 28, 28), (64, 64, 3, 3), padding=2, dilation=2) == ("packed", "packed", "packed")
     assert chosen((8, 512, 7, 7), (512, 512, 3, 3), padding=1) == ("packed", "packed", "packed")
     assert chosen((8, 256, 56, 56), (64, 256, 1, 1)) == ("packed", "packed", "packed")
-    assert chosen((8, 3, 224, 224), (64, 3, 7, 7), stride=2, padding=3)[::2] == ("packed", "packed")
+    assert chosen((8, 3, 224, 224), (64, 3, 7, 7), stride=2, padding=3)[2] == "packed"
+    assert chosen((8, 32, 28, 28), (64, 8, 3, 3), padding=1, groups=4)[0] == "winograd"
     assert chosen((8, 64, 56, 56), (64, 1, 3, 3), padding=1, groups=64) == ("depthwise", "depthwise", "depthwise")

@@ -69,9 +69,16 @@ cdef bint enough_channels(Direction direction, const Conv2d* g) noexcept nogil:
 
 
 cdef bint many_channels(Direction direction, const Conv2d* g) noexcept nogil:
-    if outputs(direction, g) >= 32 and depth(direction, g) >= 100:
+    # Measured with AVX-512 against the direct kernels, which know no groups.
+    if g.groups > 1:
+        return outputs(direction, g) >= 8 and depth(direction, g) >= 32
+    if direction == BACKWARD_WEIGHT and g.OC >= 64 and depth(direction, g) >= 100:
         return True
-    return min(g.C, g.OC) >= 16 * g.groups and enough_channels(direction, g)
+    return min(g.C, g.OC) >= 32 and worth_packing(g)
+
+
+cdef bint worth_packing(const Conv2d* g) noexcept nogil:
+    return <double>g.N * g.OH * g.OW * (g.C // g.groups) * g.OC >= 1e6
 
 
 cdef Py_ssize_t outputs(Direction direction, const Conv2d* g) noexcept nogil:
@@ -87,7 +94,8 @@ cdef Py_ssize_t depth(Direction direction, const Conv2d* g) noexcept nogil:
 cdef bint for_winograd(Direction direction, const Conv2d* g) noexcept nogil:
     # The transformed weight is 16/9 as large; with fewer pixels than channels, making it costs what it saves.
     cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups
-    return C >= 16 and OC >= 16 and g.N * g.OH * g.OW >= 2 * max(C, OC)
+    return (min(C, OC) >= (32 if g.groups == 1 else 8) and g.N * g.OH * g.OW >= 2 * max(C, OC)
+            and worth_packing(g))
 
 
 cdef bint for_winograd_f4(Direction direction, const Conv2d* g) noexcept nogil:
@@ -118,9 +126,9 @@ cdef void _fill() noexcept:
     add(WINOGRAD_F4, FORWARDS | BACKWARD_INPUTS, for_winograd_f4,
         b"as winograd, at least 40x40 pixels, and minidl.backends.cpu.allow_winograd_f4 is set: 36 products for 144")
     add(WINOGRAD, FORWARDS | BACKWARD_INPUTS, for_winograd,
-        b"3x3, stride 1, at least 16 channels on both sides, more pixels than channels: 16 products for 36")
+        b"3x3, stride 1, at least 32 channels on both sides, more pixels than channels: 16 products for 36")
     add(PACKED, ALL, many_channels,
-        b"at least 16 channels on both sides, or 32 outputs of 100 taps: panels of a product in registers beat BLAS")
+        b"many channels, or several groups: panels of a matrix product in registers beat BLAS")
     add(DIRECT_ROWS, ALL, rows_win_pointwise,
         b"1x1 between few channels and on long rows: a matrix product would be thin")
     add(POINTWISE, ALL, always, b"1x1, stride 1, no padding: the image itself is the matrix, nothing is copied")
@@ -129,7 +137,7 @@ cdef void _fill() noexcept:
     add(DIRECT_CHANNELS, ALL, channels_win,
         b"output channels fill a vector better than neighbours of a row do: a vector of them per pixel, no im2col")
     add(PACKED, ALL, enough_channels,
-        b"at least 16 outputs of 32 taps: panels of a product in registers beat BLAS")
+        b"at least 16 outputs of 32 taps: panels of a matrix product in registers beat BLAS")
     add(IM2COL, ALL, always, b"no rule names a faster kernel for this shape and dtype")
 
 _fill()
