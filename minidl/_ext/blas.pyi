@@ -1,1 +1,3 @@
-"""The one door to BLAS (``blas.pyx``): all of it is for other extensions."""
+"""The one door to BLAS (``blas.pyx``): nearly all of it is for other extensions."""
+
+def core_name() -> str: ...

@@ -11,6 +11,7 @@ cdef extern from "blas_names.h" nogil:
     void minidl_dgemm(int order, int trans_a, int trans_b, int m, int n, int k, double alpha,
                       const double* a, int lda, const double* b, int ldb, double beta, double* c, int ldc)
     void minidl_blas_single_thread()
+    const char* minidl_blas_core_name()
 
 cdef enum:
     ROW_MAJOR = 101
@@ -30,6 +31,11 @@ cdef void gemm_f64(bint trans_a, bint trans_b, int m, int n, int k, double alpha
     """c = alpha * op(a) @ op(b) + beta * c, float64"""
     minidl_dgemm(ROW_MAJOR, TRANS if trans_a else NO_TRANS, TRANS if trans_b else NO_TRANS,
                  m, n, k, alpha, a, lda, b, ldb, beta, c, ldc)
+
+
+def core_name():
+    """The processor whose kernels OpenBLAS has chosen, such as ``SkylakeX``; empty for another BLAS."""
+    return minidl_blas_core_name().decode()
 
 
 minidl_blas_single_thread()

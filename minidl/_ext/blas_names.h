@@ -11,11 +11,14 @@
 #define minidl_dgemm cblas_dgemm
 #if MINIDL_OPENBLAS_THREADS
 #define minidl_blas_single_thread() openblas_set_num_threads(1)
+#define minidl_blas_core_name() openblas_get_corename()
 #else
 #define minidl_blas_single_thread() ((void)0)
+#define minidl_blas_core_name() ""
 #endif
 #else
 #define minidl_sgemm scipy_cblas_sgemm
 #define minidl_dgemm scipy_cblas_dgemm
 #define minidl_blas_single_thread() scipy_openblas_set_num_threads(1)
+#define minidl_blas_core_name() scipy_openblas_get_corename()
 #endif

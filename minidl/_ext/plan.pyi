@@ -10,12 +10,15 @@ from minidl._ext.core import Tensor
 class Call:
     def __init__(
         self,
+        name: str,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
         place: int,
         copies: tuple[tuple[int, np.ndarray], ...],
     ) -> None: ...
+    @property
+    def name(self) -> str: ...
     @property
     def function(self) -> Callable[..., Any]: ...
     @property
@@ -34,7 +37,7 @@ class Plan:
     def __init__(
         self,
         calls: list[Call],
-        arrays: list[np.ndarray],
+        arrays: list[np.ndarray | None],
         inputs: list[Any],
         fields: list[Any],
         tensors: list[Any],
@@ -43,7 +46,7 @@ class Plan:
         outputs: Callable[[Any], Any],
     ) -> None: ...
     @property
-    def length(self) -> int: ...
+    def names(self) -> list[str]: ...
     def takes(self, values: list[Any]) -> bool: ...
     def run(self, values: list[Any]) -> Any: ...
 

@@ -26,17 +26,21 @@ cdef extern from "numpy/arrayobject.h":
 cdef class Call:
     """One call of a device function.
 
+    name        of the function
     arguments   with the arrays of the plan in their places
     place       of the first array that it makes, in the allocation script
     copies      ((position in the result or -1 for all of it, array), ...): results that the function makes elsewhere
     """
+    cdef readonly str name
     cdef readonly object function
     cdef readonly tuple arguments
     cdef readonly dict keywords
     cdef readonly Py_ssize_t place
     cdef readonly tuple copies
 
-    def __init__(self, function, tuple arguments not None, dict keywords not None, Py_ssize_t place, tuple copies not None):
+    def __init__(self, str name not None, function, tuple arguments not None, dict keywords not None, Py_ssize_t place,
+                 tuple copies not None):
+        self.name = name
         self.function = function
         self.arguments = arguments
         self.keywords = keywords or None
@@ -107,9 +111,9 @@ cdef class Plan:
         self.threads, self.isa = thread_limit(), isa_level()
 
     @property
-    def length(self):
-        """How many device functions it calls."""
-        return len(self.calls)
+    def names(self):
+        """The names of the device functions that it calls, in their order."""
+        return [call.name for call in self.calls]
 
     def takes(self, list values not None):
         """Whether the step may be repeated for these arguments, in the state that everything is in now."""

@@ -63,6 +63,11 @@ class Compiled:
         finally:
             self._lock.release()
 
+    @property
+    def device_calls(self) -> list[str]:
+        """The names of the device functions that a repetition of the latest call makes; empty if it ran as written."""
+        return self._latest.names if self._latest is not None else []
+
     def _not_as_before(self, args: tuple[Any, ...], kwargs: dict[str, Any], values: list[Any]) -> Any:
         """Look for another plan, or record, or run as written."""
         key = (tuple(kwargs), is_grad_enabled(), self._modes(), tuple(map(_kind, values)))

@@ -15,20 +15,10 @@ import numpy as np
 from minidl._ext import core, storage
 from minidl._ext.plan import Call, Input, Plan
 from minidl._tensor import Tensor
+from minidl.compiler.fusion import Fusion, places_in
 from minidl.compiler.recording import CannotRepeatError, Place, Recorded, Recording
 
 _ALIGN = 64  # bytes: a cache line, and the widest vector
-
-
-def places_in(value: Any) -> list[Place]:
-    """Every place in nested tuples, lists and dicts."""
-    if isinstance(value, Place):
-        return [value]
-    if type(value) is dict:
-        return [place for each in value.values() for place in places_in(each)]
-    if type(value) in (tuple, list):
-        return [place for each in value for place in places_in(each)]
-    return []
 
 
 def is_view(call: Recorded) -> bool:
@@ -92,10 +82,12 @@ class Layout:
         self._inputs[number] = rest, [], []
         return Input(tensor, *self._inputs[number])
 
-    def new(self, number: int) -> np.ndarray:
-        """What the allocator is to give out as array ``number``."""
+    def new(self, number: int) -> np.ndarray | None:
+        """What the allocator is to give out as array ``number``; None if no call asks for it."""
+        if ("new", number) not in self.offsets:
+            return None
         _, shape, dtype = self.record.script.entries[number]
-        return np.ndarray(shape, dtype, self._block, self.offsets.get(("new", number), 0))
+        return np.ndarray(shape, dtype, self._block, self.offsets["new", number])
 
     def filled(self, value: Any) -> Any:
         """``value`` with the plan's array for each place."""
@@ -128,18 +120,20 @@ def packed(births: dict[Any, int], deaths: dict[Any, int], sizes: dict[Any, int]
 def made_plan(record: Recording, inputs: list[Any], backend: Any) -> Plan:
     """The plan of a recorded step.  Raises ``CannotRepeatError`` where it reads memory that no op has made."""
     calls = [call for call in record.calls if not is_view(call)]
-    kept = [place for _, place in record.grads if place is not None] + places_in(record.output)
-    layout = Layout(record, calls, kept)
+    fusion = Fusion(record, calls, places_in((record.output, [place for _, place in record.grads])), backend)
+    calls = fusion.calls
+    output, grads = fusion.moved(record.output), [(leaf, fusion.moved(place)) for leaf, place in record.grads]
+    layout = Layout(record, calls, places_in((output, [place for _, place in grads])))
     expected = [layout.input(i, value) if isinstance(value, Tensor) else value for i, value in enumerate(inputs)]
     copied: set[int] = set()
-    steps = [Call(call.function, layout.filled(call.arguments),
+    steps = [Call(call.name, call.function, layout.filled(call.arguments),
                   {key: layout.filled(each) for key, each in call.keywords.items()}, call.first,
                   tuple(_copies(call, layout, copied))) for call in calls]
     gradients = [(leaf, None if place is None else core.from_raw(layout.array(place), backend))
-                 for leaf, place in record.grads if place is None or place.kind != "outside"]
+                 for leaf, place in grads if place is None or place.kind != "outside"]
     fields, tensors, changed = watched(record)
     return Plan(steps, [layout.new(number) for number in range(len(record.script.entries))], expected, fields, tensors,
-                changed, gradients, _outputs(record.output, layout, backend))
+                changed, gradients, _outputs(output, layout, backend))
 
 
 def _copies(call: Recorded, layout: Layout, copied: set[int]) -> Iterator[tuple[int, np.ndarray]]:

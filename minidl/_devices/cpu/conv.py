@@ -7,6 +7,7 @@ import numpy as np
 
 from minidl._devices.reference.conv import ConvReference
 from minidl._ext import conv2d as kernels
+from minidl._ext import conv2d_fused
 from minidl.geometry import Conv2dGeometry
 
 
@@ -27,3 +28,10 @@ class ConvCPU(ConvReference):
 
     def conv2d_backward_bias(self, grad_output: np.ndarray) -> np.ndarray:
         return kernels.conv2d_backward_bias(grad_output)
+
+    def can_fuse_conv2d(self, geometry: Conv2dGeometry, needs_input: bool) -> bool:
+        return conv2d_fused.can_fuse(geometry, needs_input)
+
+    conv2d_relu = staticmethod(conv2d_fused.conv2d_relu_forward)
+    conv2d_relu_max_pool2d = staticmethod(conv2d_fused.conv2d_relu_pool_forward)
+    conv2d_relu_max_pool2d_backward = staticmethod(conv2d_fused.conv2d_relu_pool_backward)

@@ -61,6 +61,46 @@ class ConvReference:
         """The sum of ``grad_output`` (N, OC, OH, OW) over everything but the output channel."""
         return np.asarray(grad_output.sum(axis=(0, 2, 3)))
 
+    # -- several ops in one pass, for a compiled step; float32 with a bias
+
+    def can_fuse_conv2d(self, geometry: Conv2dGeometry, needs_input: bool) -> bool:
+        """Whether the device gains from the three functions below; ``needs_input``: also grad_input is wanted."""
+        return False
+
+    def conv2d_relu(self, input: np.ndarray, weight: np.ndarray, bias: np.ndarray,
+                    geometry: Conv2dGeometry) -> np.ndarray:
+        """relu(conv2d(input, weight) + bias)"""
+        output = self.conv2d(input, weight, bias, geometry)
+        return np.where(output <= 0, 0, output)
+
+    def conv2d_relu_max_pool2d(self, input: np.ndarray, weight: np.ndarray, bias: np.ndarray,
+                               geometry: Conv2dGeometry) -> tuple[np.ndarray, np.ndarray]:
+        """max_pool2d(relu(conv2d(input, weight) + bias), 2) and a code (uint8) per window: which of its four pixels has
+        the maximum, 0 to 3 in reading order, or 4 where none is positive and no gradient passes."""
+        windows = _windows(self.conv2d_relu(input, weight, bias, geometry))
+        output = windows.max(-1)
+        codes = np.where(output > 0, windows.argmax(-1), 4).astype(np.uint8)
+        return output, codes
+
+    def conv2d_relu_max_pool2d_backward(
+            self, grad_output: np.ndarray, codes: np.ndarray, input: np.ndarray, weight: np.ndarray,
+            geometry: Conv2dGeometry, needs_input: bool) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+        """(grad_input or None, grad_weight, grad_bias) from the gradient of the pooled output and the codes."""
+        g = geometry
+        grad = np.zeros(g.output_shape, grad_output.dtype)
+        for code in range(4):
+            rows, columns = slice(code // 2, 2 * (g.OH // 2), 2), slice(code % 2, 2 * (g.OW // 2), 2)
+            grad[:, :, rows, columns] = np.where(codes == code, grad_output, 0)
+        grad_input = self.conv2d_backward_input(grad, weight, g) if needs_input else None
+        return grad_input, self.conv2d_backward_weight(grad, input, g), self.conv2d_backward_bias(grad)
+
+
+def _windows(image: np.ndarray) -> np.ndarray:
+    """The 2x2 windows of (N, C, H, W) as (N, C, H // 2, W // 2, 4)."""
+    N, C, H, W = image.shape
+    halves = image[:, :, : H // 2 * 2, : W // 2 * 2].reshape(N, C, H // 2, 2, W // 2, 2)
+    return halves.transpose(0, 1, 2, 4, 3, 5).reshape(N, C, H // 2, W // 2, 4)
+
 
 def _pad(input: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
     """``input`` inside a frame of zeros."""
