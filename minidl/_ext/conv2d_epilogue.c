@@ -52,6 +52,25 @@ INLINE void challenge(lanes *best, int_lanes *code, lanes value, const int value
     *code = (wins & ((int_lanes){0} + value_code)) | (~wins & *code);
 }
 
+/* n <= LANES bytes, in pieces that overlap: a loop over them would take longer than all the rest */
+INLINE void copy_bytes(void *to, const void *from, ptrdiff_t n)
+{
+    uint8_t *t = to;
+    const uint8_t *f = from;
+    if (n == LANES) {
+        memcpy(t, f, LANES);
+    } else if (LANES > 8 && n >= 8) {
+        memcpy(t, f, 8);
+        memcpy(t + n - 8, f + n - 8, 8);
+    } else if (LANES > 4 && n >= 4) {
+        memcpy(t, f, 4);
+        memcpy(t + n - 4, f + n - 4, 4);
+    } else {
+        for (ptrdiff_t i = 0; i < n; i++)
+            t[i] = f[i];
+    }
+}
+
 static void relu(float *numbers, ptrdiff_t n)
 {
     ptrdiff_t i = 0;
@@ -83,17 +102,14 @@ static void pool(float *out, uint8_t *codes, ptrdiff_t out_plane, const float *p
                 code = (dead & ((int_lanes){0} + 4)) | (~dead & code);
                 const byte_lanes bytes = __builtin_convertvector(code, byte_lanes);
                 store_some(out + at, best, left);
-                if (left >= LANES)
-                    memcpy(codes + at, &bytes, LANES);
-                else
-                    for (ptrdiff_t j = 0; j < left; j++)
-                        codes[at + j] = bytes[j];
+                copy_bytes(codes + at, &bytes, least(left, LANES));
             }
 }
 
 static void unpool(float *planes, const float *grad, const uint8_t *codes, ptrdiff_t channels, ptrdiff_t H, ptrdiff_t W)
 {
     const ptrdiff_t windows = W / 2;
+    const uint8_t *end = codes + channels * (H / 2) * windows;
     for (ptrdiff_t c = 0; c < channels; c++, planes += H * W) {
         for (ptrdiff_t y = 0; y < H / 2; y++, grad += windows, codes += windows) {
             float *top = planes + 2 * y * W, *bottom = top + W;
@@ -101,11 +117,10 @@ static void unpool(float *planes, const float *grad, const uint8_t *codes, ptrdi
                 const ptrdiff_t left = windows - i;
                 const int_lanes g = (int_lanes)load_some(grad + i, left);
                 byte_lanes bytes = {0};
-                if (left >= LANES)
+                if (end - (codes + i) >= LANES) /* those behind the row meet lanes that are not stored */
                     memcpy(&bytes, codes + i, LANES);
                 else
-                    for (ptrdiff_t j = 0; j < left; j++)
-                        bytes[j] = codes[i + j];
+                    copy_bytes(&bytes, codes + i, left);
                 const int_lanes code = __builtin_convertvector(bytes, int_lanes);
                 const lanes a = (lanes)(g & (code == 0)), b = (lanes)(g & (code == 1));
                 const lanes d = (lanes)(g & (code == 2)), e = (lanes)(g & (code == 3));
