@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
-# What `make bench` installs besides minidl; PyTorch is what the benchmarks compare with.
+# What `make bench` installs besides minidl: PyTorch, which the benchmarks compare with, and JAX (in bench), without
+# which its column stays empty: BENCH_EXTRAS=torch where it cannot be installed.
 BENCH_EXTRAS ?= bench,torch
 
 python := $(VENV)/bin/python

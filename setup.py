@@ -41,6 +41,13 @@ C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "minidl/_ext/conv2d_direct_channels.c": ALL_SETS,
         "minidl/_ext/conv2d_epilogue.c": ALL_SETS,
     },
+    "conv2d_panels": {
+        "minidl/_ext/conv2d_packed.c": ALL_SETS,
+        "minidl/_ext/conv2d_planes.c": ALL_SETS,
+        "minidl/_ext/conv2d_weight.c": ALL_SETS,
+        "minidl/_ext/conv2d_winograd_f2.c": ALL_SETS,
+        "minidl/_ext/conv2d_winograd_f4.c": ALL_SETS,
+    },
     "gemm": {"minidl/_ext/few_rows.c": ALL_SETS},
     "optimizer": {"minidl/_ext/optimizer_runs.c": ALL_SETS},
     "pixels": {"minidl/_ext/pixel_runs.c": ALL_SETS},

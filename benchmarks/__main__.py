@@ -1,63 +1,95 @@
-"""``python -m benchmarks``: minidl beside PyTorch, interleaved in one process, as tables or as JSON."""
+"""``python -m benchmarks``: minidl beside PyTorch and JAX, in turns in one run, as tables and as JSON."""
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import importlib
 import json
 import os
-import platform
 import sys
+
+from benchmarks import FAMILIES, MEASURES
+from benchmarks.case import Options
+from benchmarks.peers import KINDS, Peer, Processes, installed
+from benchmarks.report import columns, heading, line, means, setting, verdict
+from benchmarks.timing import DisagreementError, Row, measure
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says; ends the program where that cannot be done."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[*FAMILIES, *MEASURES], default=None,
+                        help=f"some of {', '.join([*FAMILIES, *MEASURES])}; without it all")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2] if (os.cpu_count() or 1) > 1 else [1])
+    parser.add_argument("--peers", nargs="+", metavar="PEER", choices=list(KINDS)[1:], default=list(KINDS)[1:],
+                        help=f"beside whom: {', '.join(list(KINDS)[1:])}; without it all that are installed")
+    parser.add_argument("--bind", action="store_true", help="OMP_PROC_BIND=true for minidl and PyTorch: on a busy "
+                        "machine two threads may otherwise sit on one processor through a whole run")
+    parser.add_argument("--quick", action="store_true", help="fewer calls: minutes become seconds, noise grows")
+    parser.add_argument("--tiny", action="store_true", help="the smallest sizes: whether it works, not how fast")
+    parser.add_argument("--mnist", metavar="ROOT", help="folder with MNIST's files, for epoch, target and mnist")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    options = parser.parse_args()
+    if options.only == ["mnist"] and not options.mnist:
+        parser.error("--only mnist needs --mnist ROOT, the folder that MNIST's files are in")
+    if not installed("torch"):
+        sys.exit("benchmarks: PyTorch is not installed, and there is nothing to compare with: pip install '.[torch]'")
+    return options
 
 
 def main() -> None:
-    """Run what was asked for and print it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", choices=["step", "tape", "footprint", "mnist"], help="one part instead of all")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
-    parser.add_argument("--quick", action="store_true", help="fewer calls: minutes become seconds, noise grows")
-    parser.add_argument("--mnist", metavar="ROOT", help="folder with MNIST's files: train both on all of it")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
-    options = parser.parse_args()
-    if options.only == "mnist" and not options.mnist:
-        parser.error("--only mnist needs --mnist ROOT, the folder that MNIST's files are in")
-    if importlib.util.find_spec("torch") is None:
-        sys.exit("benchmarks: PyTorch is not installed, and there is nothing to compare with: pip install '.[torch]'")
+    """Run what was asked for, print it, write it."""
+    asked = arguments()
+    options = Options(asked.quick, asked.mnist, asked.tiny)
+    kinds = ["minidl", *(kind for kind in KINDS if kind in asked.peers)]
+    names = asked.only or [*FAMILIES, *MEASURES]
+    found = setting() | {"bind": asked.bind}
+    print(heading(found))
+    rows: list[Row] = []
+    wrong = ""
+    try:
+        timed = [name for name in names if name in FAMILIES]
+        for threads in dict.fromkeys(asked.threads) if timed else ():
+            with Processes([kind for kind in kinds if installed(kind)], threads, asked.bind) as peers:
+                for family in timed:
+                    _family(family, peers, threads, options, kinds, rows)
+    except DisagreementError as error:
+        wrong = f"benchmarks: {error}"
+    except KeyboardInterrupt:
+        wrong = "benchmarks: interrupted"
+    present = [kind for kind in kinds if installed(kind)]
+    for name in names:
+        if name in MEASURES and not wrong:
+            module = importlib.import_module(f"benchmarks.{MEASURES[name]}")
+            _print(name, columns(kinds))
+            for row in module.rows(options, present):
+                print(line(row, kinds), flush=True)
+                rows.append(row)
+    print("\n" + "\n".join(verdict(rows)))
+    if asked.json:
+        with open(asked.json, "w") as file:
+            json.dump({"setting": found, "rows": [row.as_dict() for row in rows]}, file, indent=1)
+    if wrong:
+        sys.exit(wrong)
 
-    import torch
 
-    import minidl
-    from benchmarks import footprint, lenet_step, mnist_accuracy, tape
-    from benchmarks.timing import HEADER
+def _family(family: str, peers: dict[str, Peer], threads: int, options: Options, kinds: list[str],
+            rows: list[Row]) -> None:
+    """Time and print its cases, and put them to the rows."""
+    cases = importlib.import_module(f"benchmarks.{FAMILIES[family]}").cases(family, options)
+    _print(f"{family}, {threads} thread{'s' * (threads > 1)}", columns(kinds))
+    first = len(rows)
+    for case in cases:
+        row = measure(family, case, peers, threads, options)
+        if row is not None:
+            print(line(row, kinds), flush=True)
+            rows.append(row)
+    for told in means(rows[first:], kinds):
+        print(told)
 
-    print(f"minidl {minidl.__version__}, PyTorch {torch.__version__}, Python {platform.python_version()}, "
-          f"{platform.machine()}, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
-    report: dict[str, object] = {"torch": torch.__version__, "load": os.getloadavg()[0]}
-    if options.only in (None, "step"):
-        print(f"\n{HEADER}")
-        steps = []
-        for threads in dict.fromkeys(options.threads):
-            for pair in lenet_step.run(threads, options.quick):
-                print(pair.row(), flush=True)
-                steps.append(pair.as_dict())
-        report["steps"] = steps
-        print("ratio: PyTorch's time / minidl's; spread: minidl's median / minimum, above 1.3 the machine was busy")
-    if options.only in (None, "tape"):
-        print()
-        report["tape"] = tape.run(options.quick)
-    if options.only in (None, "footprint"):
-        rows = footprint.run(options.quick)
-        print(f"\n{'':<34} {'minidl':>10} {'PyTorch':>10} {'ratio':>7}")
-        for name, ours, peer in rows:
-            print(f"{name:<34} {ours:10.3f} {peer:10.3f} {peer / ours:7.1f}")
-        report["footprint"] = [{"what": name, "minidl": ours, "torch": peer} for name, ours, peer in rows]
-    if options.mnist and options.only in (None, "mnist"):
-        epochs, seeds = (1, 1) if options.quick else (10, 3)
-        print(f"\nAll of MNIST, {epochs} epoch{'s' * (epochs > 1)}, batch 64")
-        report["mnist"] = mnist_accuracy.run(options.mnist, epochs, seeds)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(report, file, indent=1)
+
+def _print(title: str, head: str) -> None:
+    print(f"\n{title}\n{head}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
-"""What a framework costs before the first step: megabytes on disk, seconds to import, memory of a training run."""
+"""What a library costs before the first step: megabytes on disk, seconds to import, memory of a training run."""
 
 from __future__ import annotations
 
 import importlib.util
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.case import Options
+from benchmarks.timing import Row
+
+PACKAGES = {"minidl": ["minidl"], "torch": ["torch"], "jax": ["jax", "jaxlib"]}
+
 TRAIN = """
-import {lib} as lib
-from benchmarks.lenet_step import step_of
-step = step_of(lib, 64)
+import {lib}
+from benchmarks.lenet import step_of
+step = step_of("{lib}", 64)
 for _ in range(50):
     step()
 # not getrusage: that counts what the parent held when it forked
@@ -33,13 +37,8 @@ def installed_megabytes(package: str) -> float:
 
 
 def _printed(code: str) -> float:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.split()[-1])
-
-
-def import_seconds(package: str, runs: int) -> float:
-    """Median seconds to import the package where NumPy already is."""
-    return statistics.median(_printed(IMPORT.format(lib=package)) for _ in range(runs))
 
 
 def peak_megabytes(package: str) -> float:
@@ -47,11 +46,15 @@ def peak_megabytes(package: str) -> float:
     return _printed(TRAIN.format(lib=package)) * 1024 / 1e6
 
 
-def run(quick: bool) -> list[tuple[str, float, float]]:
-    """(what, ours, PyTorch's) rows."""
-    runs = 2 if quick else 5
-    return [
-        ("installed, without NumPy (MB)", installed_megabytes("minidl"), installed_megabytes("torch")),
-        ("import after NumPy (s)", import_seconds("minidl", runs), import_seconds("torch", runs)),
-        ("peak memory of a LeNet run (MB)", peak_megabytes("minidl"), peak_megabytes("torch")),
-    ]
+def rows(options: Options, kinds: list[str]) -> list[Row]:
+    """Size, import, memory."""
+    found = [kind for kind in PACKAGES if kind in kinds]
+    imports: dict[str, list[float]] = {kind: [] for kind in found}
+    for _ in range(1 if options.tiny else 2 if options.quick else 5):
+        for kind in found:  # in turns
+            imports[kind].append(_printed(IMPORT.format(lib=kind)))
+    sizes = {kind: [sum(map(installed_megabytes, PACKAGES[kind]))] for kind in found}
+    memory = {kind: [peak_megabytes(kind)] for kind in found}
+    return [Row("footprint", "installed, without what it needs", 0, "MB", sizes),
+            Row("footprint", "import, after NumPy", 0, "s", imports),
+            Row("footprint", "peak memory of a LeNet run", 0, "MB", memory)]

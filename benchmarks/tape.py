@@ -1,15 +1,18 @@
-"""What one small op costs: minidl against PyTorch, medians of runs in turn.
+"""What one small op costs.
 
 The tensors are so small that nearly all the time is overhead: finding the op, making the result, recording the step.
-Both libraries run with one thread, turn by turn, so that a busy machine slows both alike.
+One call of a case is many of the op.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from benchmarks.case import Case, Job, Library, Options, Result, numpy_of
+
+REPEATS = 200
 
 
 def chain(x: Any) -> Any:
@@ -28,60 +31,48 @@ def chain(x: Any) -> Any:
     return y.sum()
 
 
-def cases(lib: Any) -> dict[str, Callable[[], Any]]:
-    """Name -> what is timed, over one library."""
-    plain = lib.ones(4, 4)
-    leaf = lib.ones(4, 4, requires_grad=True)
-
-    def chain_step() -> None:
-        chain(leaf).backward()
-        leaf.grad = None
-
-    def without_recording() -> None:
-        with lib.no_grad():
-            chain(leaf)
-
-    return {
-        "a + a": lambda: plain + plain,
-        "a * 2.0": lambda: plain * 2.0,
-        "x * x, recorded": lambda: leaf * leaf,
-        "x.view(-1), recorded": lambda: leaf.view(-1),
-        "x[1], recorded": lambda: leaf[1],
-        "a.add_(1.0)": lambda: plain.add_(1.0),
-        "12 ops, no_grad": without_recording,
-        "12 ops, forward": lambda: chain(leaf),
-        "12 ops, forward and backward": chain_step,
-    }
+def _chain_step(leaf: Any) -> Any:
+    chain(leaf).backward()
+    gradient, leaf.grad = leaf.grad, None
+    return gradient
 
 
-def once(function: Callable[[], Any], repeats: int) -> float:
-    """Microseconds of one call, the mean of ``repeats``."""
-    start = time.perf_counter()
-    for _ in range(repeats):
-        function()
-    return (time.perf_counter() - start) / repeats * 1e6
+def _without_recording(lib: Any, leaf: Any) -> Any:
+    with lib.no_grad():
+        return chain(leaf)
 
 
-def run(quick: bool) -> list[dict[str, Any]]:
-    """Print and return the medians of every case, in microseconds per call."""
-    import torch
+# name -> a function that makes what is timed, of the library, plain numbers and a leaf that requires a gradient; what
+# it returns is what is compared
+CALLS: dict[str, Callable[[Any, Any, Any], Callable[[], Any]]] = {
+    "a + a": lambda lib, a, x: lambda: a + a,
+    "a * 2.0": lambda lib, a, x: lambda: a * 2.0,
+    "x * x, recorded": lambda lib, a, x: lambda: x * x,
+    "x * 2.0, recorded": lambda lib, a, x: lambda: x * 2.0,
+    "x.view(-1), recorded": lambda lib, a, x: lambda: x.view(-1),
+    "x[1], recorded": lambda lib, a, x: lambda: x[1],
+    "a.add_(1.0)": lambda lib, a, x: lambda: a.add_(1.0),
+    "12 ops, no_grad": lambda lib, a, x: lambda: _without_recording(lib, x),
+    "12 ops, forward": lambda lib, a, x: lambda: chain(x),
+    "12 ops, forward and backward": lambda lib, a, x: lambda: _chain_step(x),
+}
 
-    import minidl
 
-    minidl.set_num_threads(1)
-    torch.set_num_threads(1)
-    rounds, repeats = (5, 40) if quick else (25, 200)
-    ours, theirs = cases(minidl), cases(torch)
-    rows = []
-    print(f"{'microseconds per call, medians':<34} {'minidl':>10} {'PyTorch':>10} {'ratio':>7}")
-    for case in ours:
-        samples: tuple[list[float], list[float]] = ([], [])
-        for round_number in range(rounds + 1):
-            for function, figures in zip((ours[case], theirs[case]), samples, strict=True):
-                figure = once(function, repeats)
-                if round_number:  # the first round warms up
-                    figures.append(figure)
-        mine, peer = map(statistics.median, samples)
-        print(f"{case:<34} {mine:10.2f} {peer:10.2f} {peer / mine:7.1f}", flush=True)
-        rows.append({"case": case, "minidl_us": mine, "torch_us": peer, "ratio": peer / mine})
-    return rows
+def job(library: Library, name: str, repeats: int) -> Job | None:
+    """``repeats`` calls."""
+    if library.is_jax or library.channels_last:
+        return None
+    lib = library.lib
+    function = CALLS[name](lib, lib.ones(4, 4), lib.ones(4, 4, requires_grad=True))
+
+    def call() -> None:
+        for _ in range(repeats):
+            function()
+
+    return Job(call, [Result("value", numpy_of(function()).copy(), 1e-5)])
+
+
+def cases(family: str, options: Options) -> list[Case]:
+    """One per op."""
+    repeats = 3 if options.tiny else REPEATS
+    return [Case(name, partial(job, name=name, repeats=repeats), unit="us", inner=repeats) for name in CALLS]

@@ -1,76 +1,126 @@
-"""Timing two programs against each other on a machine that others use too.
+"""Timing libraries against each other on a machine that others use too.
 
-Both are run in turn, a short block of calls each, so that a slow spell of the machine meets both.  A block, not one
-call: a training loop runs the same step again and again and finds its code and its data in the caches, where a single
-call of the other framework in between would have put its own.  What is told is the smallest time and the median of the
-calls, and the ratio of each.  A median far above the minimum means that the machine was busy.
+They take turns, a short block of calls each, so that a slow spell of the machine meets all of them.  A block, not one
+call: a training loop runs the same step again and again and finds its code and its data in the caches, where another
+program in between would have put its own; so the first call of a block is not counted.  What is told is the smallest
+time and the median, and the ratio of each.  A median far above the minimum means that the machine was busy.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+from benchmarks.case import Case, Options, disagreement
+from benchmarks.peers import KINDS, Peer
+
+TURN = 0.06             # seconds that a block of calls should take
+MOST_CALLS = 400        # in a block
+PATIENCE = 20.0         # seconds for one case, where its calls are slow
+UNITS = {"ms": 1e3, "us": 1e6, "s": 1.0, "MB": 1.0, "%": 1.0}
+
+
+class DisagreementError(Exception):
+    """Two libraries computed different things: there is nothing to time."""
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Seconds per call of ours and of the peer."""
+class Row:
+    """What one case took: per column, figures in ``unit`` (seconds per call, in that unit, where it is a time)."""
 
+    family: str
     case: str
-    ours_min: float
-    ours_median: float
-    peer_min: float
-    peer_median: float
+    threads: int
+    unit: str
+    figures: dict[str, list[float]]
+    group: str = ""
+    larger_is_better: bool = False
+
+    def least(self, kind: str) -> float:
+        """The best figure."""
+        return max(self.figures[kind]) if self.larger_is_better else min(self.figures[kind])
+
+    def median(self, kind: str) -> float:
+        """The middle one."""
+        return statistics.median(self.figures[kind])
+
+    def ratios(self, kind: str) -> tuple[float, float]:
+        """How many times as good as a peer minidl is: best against best, median against median."""
+        pairs = [(self.least(kind), self.least("minidl")), (self.median(kind), self.median("minidl"))]
+        best, middle = (ours / peer if self.larger_is_better else peer / ours for peer, ours in pairs)
+        return best, middle
 
     @property
-    def ratio_min(self) -> float:
-        """How many times as fast we are, best call against best call."""
-        return self.peer_min / self.ours_min
-
-    @property
-    def ratio_median(self) -> float:
-        """The same of the medians."""
-        return self.peer_median / self.ours_median
+    def peers(self) -> list[str]:
+        """The columns that have figures, without minidl's."""
+        return [kind for kind in self.figures if kind != "minidl"]
 
     @property
     def spread(self) -> float:
-        """Our median over our minimum: 1 on a quiet machine."""
-        return self.ours_median / self.ours_min
-
-    def row(self) -> str:
-        """One line of the table."""
-        return (
-            f"{self.case:<28} {1e3 * self.ours_min:9.3f} {1e3 * self.ours_median:9.3f} {1e3 * self.peer_min:9.3f} "
-            f"{1e3 * self.peer_median:9.3f} {self.ratio_min:7.1f} {self.ratio_median:7.1f} {self.spread:7.2f}"
-        )
+        """The largest median over minimum of any column: 1 on a quiet machine."""
+        parts = [self.median(kind) / self.least(kind) for kind in self.figures]
+        return max(1 / part if self.larger_is_better else part for part in parts)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return asdict(self) | {"ratio_min": self.ratio_min, "ratio_median": self.ratio_median, "spread": self.spread}
+        return {
+            "family": self.family, "case": self.case, "threads": self.threads, "unit": self.unit, "group": self.group,
+            "spread": self.spread,
+            "figures": {kind: {"min": self.least(kind), "median": self.median(kind), "calls": len(values)}
+                        for kind, values in self.figures.items()},
+            "ratios": {kind: dict(zip(("min", "median"), self.ratios(kind), strict=True)) for kind in self.peers},
+        }
 
 
-HEADER = (
-    f"{'ms per call':<28} {'minidl':>9} {'median':>9} {'PyTorch':>9} {'median':>9} "
-    f"{'ratio':>7} {'median':>7} {'spread':>7}"
-)
+def measure(family: str, case: Case, peers: Mapping[str, Peer], threads: int, options: Options) -> Row | None:
+    """Prepare the case everywhere, compare the results, and time it; None where minidl has nothing to time.
+
+    Raises ``DisagreementError`` where the results differ.
+    """
+    ready: dict[str, Peer] = {}
+    reference = None
+    for kind, peer in peers.items():  # minidl is the first
+        results = peer.prepare(family, case.name, threads, options)
+        if results is None:
+            if kind == "minidl":
+                return None
+            continue
+        reference = results if reference is None else reference
+        wrong = disagreement(reference, results)
+        if wrong:
+            raise DisagreementError(f"{case.name}: minidl and {KINDS[kind].title} compute different things, so nothing "
+                                    f"is timed.  {wrong}")
+        ready[kind] = peer
+    seconds = taken_in_turns(ready, options)
+    scale = UNITS[case.unit] / case.inner
+    figures = {kind: [scale * second for second in values] for kind, values in seconds.items()}
+    return Row(family, case.name, threads, case.unit, figures, case.group)
 
 
-def interleaved(
-    case: str, ours: Callable[[], Any], peer: Callable[[], Any], calls: int, block: int = 10, warm_up: int = 5
-) -> Pair:
-    """Time ``ours`` and ``peer`` in turn, ``block`` calls each, until each had at least ``calls``, after a warm-up."""
-    for _ in range(warm_up):
-        ours()
-        peer()
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(-(-calls // block)):
-        for function, taken in zip((ours, peer), seconds, strict=True):
-            for _ in range(block):
-                start = time.perf_counter()
-                function()
-                taken.append(time.perf_counter() - start)
-    mine, theirs = seconds
-    return Pair(case, min(mine), statistics.median(mine), min(theirs), statistics.median(theirs))
+def taken_in_turns(peers: Mapping[str, Peer], options: Options) -> dict[str, list[float]]:
+    """Seconds of every counted call."""
+    longest = TURN / 10 if options.quick else TURN
+    calls = {}
+    for kind, peer in peers.items():
+        once = peer.turn(1)[0]
+        if once < 0.5:  # the first call finds everything cold; where it takes that long it hardly matters
+            once = min(once, peer.turn(1)[0])
+        calls[kind] = min(max(int(longest / max(once, 1e-9)), 1 if once > 0.5 else 2), MOST_CALLS)
+        if once * (calls[kind] + 1) < 2 * longest:  # short calls get warm by the dozen
+            peer.turn(calls[kind])
+    seconds: dict[str, list[float]] = {kind: [] for kind in peers}
+    rounds = 2 if options.quick else 15
+    for done in range(rounds):
+        if done >= 3 and sum(map(sum, seconds.values())) > PATIENCE:
+            break
+        for kind, peer in peers.items():
+            seconds[kind] += peer.turn(calls[kind])
+    return seconds
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    """The mean for ratios."""
+    return math.exp(statistics.fmean(map(math.log, values)))

@@ -121,10 +121,53 @@ def conv2d_geometry(input_shape: Sequence[int], weight_shape: Sequence[int], str
 
     Raises ``RuntimeError`` for shapes that do not fit each other, ``TypeError`` for what is not an integer.
     """
+    return _kept(_conv_geometry, "conv2d", _IMAGE, input_shape, weight_shape, stride, padding, dilation, groups)
+
+
+def conv1d_geometry(input_shape: Sequence[int], weight_shape: Sequence[int], stride: int | Sequence[int] = 1,
+                    padding: int | Sequence[int] | str = 0, dilation: int | Sequence[int] = 1,
+                    groups: int = 1) -> Conv2dGeometry:
+    """The geometry of ``conv1d``, ``(N, C, L)`` with ``(OC, C/groups, K)``: that of an image of one row.
+
+    Otherwise as ``conv2d_geometry``.
+    """
+    return _kept(_conv_geometry, "conv1d", _LINE, input_shape, weight_shape, stride, padding, dilation, groups)
+
+
+def conv_transpose2d_geometry(input_shape: Sequence[int], weight_shape: Sequence[int], stride: IntOrPair = 1,
+                              padding: IntOrPair = 0, output_padding: IntOrPair = 0, groups: int = 1,
+                              dilation: IntOrPair = 1) -> Conv2dGeometry:
+    """The geometry of the convolution that ``conv_transpose2d`` is the transpose of: ``(N, OC, OH, OW)`` to the input.
+
+    The input is ``(N, C, H, W)``, the weight ``(C, OC/groups, KH, KW)``.  Output size (https://arxiv.org/abs/1603.07285,
+    relationship 14): that of ``conv_transpose_size`` and ``output_padding`` beyond it.  So the output is
+    ``input_shape`` of the geometry, and the input its ``output_shape``, except that an ``output_padding`` of a whole
+    stride or more (allowed where the dilation is larger) makes that one larger: rows and columns of zeros at the end.
+
+    Raises ``RuntimeError`` for shapes that do not fit each other, ``TypeError`` for what is not an integer.
+    """
+    return _kept(_conv_transpose_geometry, "conv_transpose2d", _TRANSPOSED_IMAGE, input_shape, weight_shape, stride,
+                 padding, output_padding, groups, dilation)
+
+
+def conv_transpose1d_geometry(input_shape: Sequence[int], weight_shape: Sequence[int], stride: int | Sequence[int] = 1,
+                              padding: int | Sequence[int] = 0, output_padding: int | Sequence[int] = 0,
+                              groups: int = 1, dilation: int | Sequence[int] = 1) -> Conv2dGeometry:
+    """The same of ``conv_transpose1d``, ``(N, C, L)`` with ``(C, OC/groups, K)``, as an image of one row."""
+    return _kept(_conv_transpose_geometry, "conv_transpose1d", _TRANSPOSED_LINE, input_shape, weight_shape, stride,
+                 padding, output_padding, groups, dilation)
+
+
+def conv_transpose_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
+    """The smallest size that a convolution brings to ``size``; the next ``stride - 1`` sizes come to it as well."""
+    return (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1
+
+
+def _kept(make: Any, op: str, names: Any, *arguments: Any) -> Conv2dGeometry:
     try:
-        return _conv2d_geometry(input_shape, weight_shape, stride, padding, dilation, groups)
+        return make(op, names, *arguments)
     except TypeError:  # a list does not hash; anything else is found wrong again, with a message
-        return _conv2d_geometry(*map(_hashable, (input_shape, weight_shape, stride, padding, dilation, groups)))
+        return make(op, names, *map(_hashable, arguments))
 
 
 def max_pool2d_geometry(input_shape: Sequence[int], kernel_size: IntOrPair, stride: IntOrPair | None = None,
@@ -176,58 +219,121 @@ def adaptive_pool2d_size(op: str, input_shape: Sequence[int],
     return rows, columns
 
 
+# What the axes of an input and of a weight are called, and what its sides are in a message.
+_IMAGE = "(N, C, H, W)", "(OC, C/groups, KH, KW)", ("high", "wide")
+_LINE = "(N, C, L)", "(OC, C/groups, K)", ("long",)
+_TRANSPOSED_IMAGE = "(N, C, H, W)", "(C, OC/groups, KH, KW)", ("high", "wide")
+_TRANSPOSED_LINE = "(N, C, L)", "(C, OC/groups, K)", ("long",)
+
+
 @functools.lru_cache(maxsize=1024, typed=True)
-def _conv2d_geometry(input_shape: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any,
-                     groups: Any) -> Conv2dGeometry:
-    op = "conv2d"
-    N, C, H, W = input_shape = _shape(op, "input", "(N, C, H, W)", input_shape)
-    OC, weight_C, KH, KW = weight_shape = _shape(op, "weight", "(OC, C/groups, KH, KW)", weight_shape)
-    stride_h, stride_w = _pair(op, "stride", stride, least=1)
-    dilation_h, dilation_w = _pair(op, "dilation", dilation, least=1)
-    groups = _index(op, "groups", groups)
-    if groups < 1:
-        raise RuntimeError(f"{op}: groups must be at least 1, got {groups}")
-    if min(weight_shape) < 1:
-        raise RuntimeError(f"{op}: weight {weight_shape} has an empty side; each of (OC, C/groups, KH, KW) must be "
-                           "at least 1")
+def _conv_geometry(op: str, names: Any, input_shape: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any,
+                   groups: Any) -> Conv2dGeometry:
+    input_axes, weight_axes, sides = names
+    N, C, *sizes = input_shape = _shape(op, "input", input_axes, input_shape)
+    OC, weight_C, *kernels = weight_shape = _shape(op, "weight", weight_axes, weight_shape)
+    strides = _per_side(op, "stride", stride, len(sides), least=1)
+    dilations = _per_side(op, "dilation", dilation, len(sides), least=1)
+    groups = _check_groups(op, groups, weight_axes, weight_shape)
     if weight_C * groups != C:
         raise RuntimeError(f"{op}: input {input_shape} has {C} channels, weight {weight_shape} with groups={groups} "
                            f"needs {weight_C * groups}")
     if OC % groups:
         raise RuntimeError(f"{op}: weight {weight_shape} has {OC} output channels, which groups={groups} does not "
                            "divide")
-    spans = dilation_h * (KH - 1) + 1, dilation_w * (KW - 1) + 1
+    spans = _spans(kernels, dilations)
     if isinstance(padding, str):
-        pads = _named_padding(op, padding, spans, (stride_h, stride_w))
+        before, after = _named_padding(op, padding, spans, strides)
     else:
-        pad_h, pad_w = _pair(op, "padding", padding, least=0)
-        pads = pad_h, pad_w, pad_h, pad_w
-    pad_top, pad_left, pad_bottom, pad_right = pads
-    for side, size, pad, kernel, span in (("high", H, pad_top + pad_bottom, KH, spans[0]),
-                                          ("wide", W, pad_left + pad_right, KW, spans[1])):
+        before = after = _per_side(op, "padding", padding, len(sides), least=0)
+    outputs = []
+    for i, side in enumerate(sides):
+        size, pad, span = sizes[i], before[i] + after[i], spans[i]
         if size < 1 or span > size + pad:
-            dilated = f" that dilation spreads over {span}" if span > kernel else ""
+            dilated = f" that dilation spreads over {span}" if span > kernels[i] else ""
             raise RuntimeError(f"{op}: input {input_shape} is {size} + {pad} (padding) = {size + pad} {side}, too "
-                               f"small for a kernel of {kernel}{dilated}; use a larger input, more padding or a "
+                               f"small for a kernel of {kernels[i]}{dilated}; use a larger input, more padding or a "
                                "smaller kernel")
+        outputs.append((size + pad - span) // strides[i] + 1)
+    return _laid_out(N, C, OC, groups, sizes, kernels, outputs, strides, dilations, before, after)
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _conv_transpose_geometry(op: str, names: Any, input_shape: Any, weight_shape: Any, stride: Any, padding: Any,
+                             output_padding: Any, groups: Any, dilation: Any) -> Conv2dGeometry:
+    input_axes, weight_axes, sides = names
+    N, C, *sizes = input_shape = _shape(op, "input", input_axes, input_shape)
+    weight_C, group_OC, *kernels = weight_shape = _shape(op, "weight", weight_axes, weight_shape)
+    if isinstance(padding, str):
+        raise TypeError(f"{op}: padding must be integers, got {padding!r}; a transposed convolution has no 'same'")
+    strides = _per_side(op, "stride", stride, len(sides), least=1)
+    dilations = _per_side(op, "dilation", dilation, len(sides), least=1)
+    pads = _per_side(op, "padding", padding, len(sides), least=0)
+    extras = _per_side(op, "output_padding", output_padding, len(sides), least=0)
+    groups = _check_groups(op, groups, weight_axes, weight_shape)
+    if weight_C != C:
+        raise RuntimeError(f"{op}: input {input_shape} has {C} channels, weight {weight_shape} needs {weight_C}; the "
+                           f"weight of a transposed convolution is {weight_axes}")
+    if C % groups:
+        raise RuntimeError(f"{op}: input {input_shape} has {C} channels, which groups={groups} does not divide")
+    spans = _spans(kernels, dilations)
+    inputs, outputs = [], []
+    for i, side in enumerate(sides):
+        size, step, extra = sizes[i], strides[i], extras[i]
+        if size < 1:
+            raise RuntimeError(f"{op}: input {input_shape} is empty; only N may be 0")
+        if extra >= max(step, dilations[i]):
+            raise RuntimeError(f"{op}: output_padding {output_padding} must be smaller than either stride {strides} or "
+                               f"dilation {dilations}; it only chooses among the sizes that a convolution with this "
+                               "stride would bring to the input's")
+        output = conv_transpose_size(size, kernels[i], step, pads[i], dilations[i]) + extra
+        if output < 1:
+            raise RuntimeError(f"{op}: input {input_shape} is {size} {side} and would become ({size} - 1) * {step} "
+                               f"(stride) - 2 * {pads[i]} (padding) + {spans[i]} (kernel) + {extra} (output_padding) = "
+                               f"{output}; use less padding or a larger input")
+        inputs.append(size + extra // step)
+        outputs.append(output)
+    return _laid_out(N, group_OC * groups, C, groups, outputs, kernels, inputs, strides, dilations, pads, pads)
+
+
+def _laid_out(N: int, C: int, OC: int, groups: int, *per_side: Sequence[int]) -> Conv2dGeometry:
+    """The geometry for input sizes, kernels, output sizes, strides, dilations and padding before and after.
+
+    A line is an image of one row: every list then begins with what a row needs, which is nothing.
+    """
+    if len(per_side[0]) == 1:
+        per_side = tuple((lone, *values) for lone, values in zip((1, 1, 1, 1, 1, 0, 0), per_side, strict=True))
+    (H, W), (KH, KW), (OH, OW), strides, dilations, (pad_top, pad_left), (pad_bottom, pad_right) = per_side
     return Conv2dGeometry(
-        N=N, C=C, H=H, W=W, OC=OC, KH=KH, KW=KW, groups=groups,
-        OH=(H + pad_top + pad_bottom - spans[0]) // stride_h + 1,
-        OW=(W + pad_left + pad_right - spans[1]) // stride_w + 1,
-        stride_h=stride_h, stride_w=stride_w, dilation_h=dilation_h, dilation_w=dilation_w,
-        pad_top=pad_top, pad_left=pad_left, pad_bottom=pad_bottom, pad_right=pad_right)
+        N=N, C=C, H=H, W=W, OC=OC, KH=KH, KW=KW, OH=OH, OW=OW, groups=groups, stride_h=strides[0],
+        stride_w=strides[1], dilation_h=dilations[0], dilation_w=dilations[1], pad_top=pad_top, pad_left=pad_left,
+        pad_bottom=pad_bottom, pad_right=pad_right)
 
 
-def _named_padding(op: str, padding: str, spans: tuple[int, int], strides: tuple[int, int]) -> tuple[int, ...]:
-    """Top, left, bottom and right padding that a word stands for."""
+def _check_groups(op: str, groups: Any, weight_axes: str, weight_shape: tuple[int, ...]) -> int:
+    groups = _index(op, "groups", groups)
+    if groups < 1:
+        raise RuntimeError(f"{op}: groups must be at least 1, got {groups}")
+    if min(weight_shape) < 1:
+        raise RuntimeError(f"{op}: weight {weight_shape} has an empty side; each of {weight_axes} must be at least 1")
+    return groups
+
+
+def _spans(kernels: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
+    """Pixels from the first to the last that a kernel sees."""
+    return tuple(dilation * (kernel - 1) + 1 for kernel, dilation in zip(kernels, dilations, strict=True))
+
+
+def _named_padding(op: str, padding: str, spans: tuple[int, ...],
+                   strides: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The padding before and after that a word stands for."""
     if padding == "valid":
-        return 0, 0, 0, 0
+        return (0,) * len(spans), (0,) * len(spans)
     if padding != "same":
         raise RuntimeError(f"{op}: padding must be a number, a pair, 'same' or 'valid', got {padding!r}")
     if max(strides) > 1:
         raise RuntimeError(f"{op}: padding='same' needs stride 1, got stride {strides}; give the padding as numbers")
-    rows, columns = spans[0] - 1, spans[1] - 1
-    return rows // 2, columns // 2, rows - rows // 2, columns - columns // 2
+    return tuple((span - 1) // 2 for span in spans), tuple(span // 2 for span in spans)
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
@@ -264,22 +370,30 @@ def _pool_size(op: str, side: str, input_shape: tuple[int, ...], size: int, kern
     return windows
 
 
-def _shape(op: str, what: str, axes: str, shape: Sequence[int]) -> tuple[int, int, int, int]:
-    if len(shape) != 4:
-        raise RuntimeError(f"{op}: {what} must have the 4 dimensions {axes}, got {len(shape)} in {tuple(shape)}")
-    N, C, H, W = map(operator.index, shape)
-    return N, C, H, W
+def _shape(op: str, what: str, axes: str, shape: Sequence[int]) -> tuple[int, ...]:
+    dimensions = axes.count(",") + 1
+    if len(shape) != dimensions:
+        raise RuntimeError(f"{op}: {what} must have the {dimensions} dimensions {axes}, got {len(shape)} in "
+                           f"{tuple(shape)}")
+    return tuple(map(operator.index, shape))
 
 
 def _pair(op: str, name: str, value: IntOrPair, least: int) -> tuple[int, int]:
     """One number for both sides, or a pair (rows, columns)."""
-    values = tuple(value) if isinstance(value, tuple | list) else (value,)
-    if len(values) not in (1, 2):
-        raise RuntimeError(f"{op}: {name} must be one integer or a pair (rows, columns), got {value!r}")
-    rows, columns = _index(op, name, values[0]), _index(op, name, values[-1])
-    if rows < least or columns < least:
-        raise RuntimeError(f"{op}: {name} must be at least {least}, got {value!r}")
+    rows, columns = _per_side(op, name, value, 2, least)
     return rows, columns
+
+
+def _per_side(op: str, name: str, value: IntOrPair, sides: int, least: int) -> tuple[int, ...]:
+    """One number for all sides, or one for each."""
+    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if len(values) not in (1, sides):
+        wanted = "one integer or a pair (rows, columns)" if sides == 2 else "one integer"
+        raise RuntimeError(f"{op}: {name} must be {wanted}, got {value!r}")
+    numbers = tuple(_index(op, name, number) for number in values)
+    if min(numbers) < least:
+        raise RuntimeError(f"{op}: {name} must be at least {least}, got {value!r}")
+    return numbers if len(numbers) == sides else numbers * sides
 
 
 def _index(op: str, name: str, value: object) -> int:

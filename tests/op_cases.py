@@ -200,8 +200,8 @@ def _assigned(x: Any, key: Any, value: Any) -> Any:
     return y * y
 
 
-def _conv(**options: Any) -> Callable[..., Any]:
-    return lambda lib, *tensors: lib.nn.functional.conv2d(*tensors, **options)
+def _conv(op: str = "conv2d", **options: Any) -> Callable[..., Any]:
+    return lambda lib, *tensors: getattr(lib.nn.functional, op)(*tensors, **options)
 
 
 CONV = [
@@ -214,6 +214,21 @@ CONV = [
     _case("conv2d 1x1", _conv(), (2, 3, 4, 3), (5, 3, 1, 1), (5,)),
     _case("conv2d same", _conv(padding="same"), (1, 2, 4, 5), (2, 2, 2, 3)),
     _case("conv2d leftover", _conv(stride=3, dilation=2), (1, 2, 9, 10), (2, 2, 2, 2), (2,)),
+    _case("conv1d", _conv("conv1d", stride=2, padding=1), (2, 3, 8), (4, 3, 3), (4,)),
+    _case("conv1d unbatched", _conv("conv1d", padding="same", dilation=2), (2, 7), (3, 2, 4)),
+    _case("conv1d groups", _conv("conv1d", groups=2, dilation=2), (2, 4, 7), (6, 2, 3), (6,)),
+    _case("conv_transpose2d", _conv("conv_transpose2d"), (2, 3, 3, 4), (3, 4, 3, 2), (4,)),
+    _case("conv_transpose2d stride", _conv("conv_transpose2d", stride=(2, 3), padding=(1, 0), output_padding=(1, 2)),
+          (2, 3, 3, 2), (3, 2, 3, 4), (2,)),
+    _case("conv_transpose2d groups", _conv("conv_transpose2d", stride=2, groups=2, dilation=2), (1, 4, 3, 2),
+          (4, 3, 2, 3), (6,)),
+    _case("conv_transpose2d unbatched", _conv("conv_transpose2d", padding=1), (2, 4, 3), (2, 3, 3, 3)),
+    _case("conv_transpose2d far padding", _conv("conv_transpose2d", dilation=3, output_padding=(2, 1)), (1, 2, 3, 2),
+          (2, 2, 2, 2), (2,)),
+    _case("conv_transpose1d", _conv("conv_transpose1d", stride=3, padding=1, output_padding=2), (2, 3, 4), (3, 2, 4),
+          (2,)),
+    _case("conv_transpose1d groups", _conv("conv_transpose1d", stride=2, dilation=3, output_padding=2, groups=2),
+          (2, 4, 3), (4, 1, 2)),
 ]
 
 POOL = [

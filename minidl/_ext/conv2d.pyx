@@ -5,7 +5,8 @@ that fits (tests compare them).  Those of this file:
 
     IM2COL      any geometry: im2col of one L2-sized tile of output pixels at a time, then a matrix product
     POINTWISE   1x1, stride 1, no padding: the image itself is the matrix, nothing is copied
-    DEPTHWISE   one input channel per group: loops over shifted rows (conv2d_depthwise.pyx)
+    DEPTHWISE   one input channel per group: loops over shifted rows (conv2d_depthwise.pyx; in float32, but for the input
+                gradient with a stride, conv2d_planes.c)
 
 In the captions a plane is a row of its pixels, K = C*KH*KW counts the taps of one output channel, and C and OC are
 those of one group.  Work is cut into numbered items of which each thread takes one contiguous share; sums over
@@ -20,8 +21,10 @@ from libc.string cimport memset
 from minidl._ext.arrays cimport both_float32, contiguous, new_planes, scratch
 from minidl._ext.conv2d_depthwise cimport depthwise_backward_input, depthwise_backward_weight, depthwise_forward
 from minidl._ext.conv2d_direct cimport direct_backward_input, direct_backward_weight, direct_forward
+from minidl._ext.conv2d_panels cimport (packed_backward_input, packed_backward_weight, packed_forward,
+                                        planes_backward_input, planes_backward_weight, planes_forward)
 from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DEPTHWISE, DIRECT_CHANNELS, DIRECT_ROWS,
-                                       FORWARD, IM2COL, POINTWISE, Kernel, kernel_for)
+                                       FORWARD, IM2COL, PACKED, POINTWISE, WINOGRAD, WINOGRAD_F4, Kernel, kernel_for)
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
 from minidl._ext.im2col cimport (Tile, Tiling, col2im, cut_output, has_padding, im2col, seen_cols, seen_rows,
                                  size_of_lines, stage, tile_at, unstage)
@@ -102,7 +105,13 @@ def conv2d_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geom
         add = cnp.PyArray_DATA(bias)
     cdef cnp.ndarray output = new_planes(g.N, g.OC, g.OH, g.OW, cnp.PyArray_TYPE(input))
     kernel = kernel_for(kernel, FORWARD, g, is_float32)
-    if is_float32:
+    if kernel == PACKED or kernel == WINOGRAD or kernel == WINOGRAD_F4:
+        packed_forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
+                       <const float*>cnp.PyArray_DATA(weight), <const float*>add, g, kernel)
+    elif kernel == DEPTHWISE and is_float32:
+        planes_forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
+                       <const float*>cnp.PyArray_DATA(weight), <const float*>add, g)
+    elif is_float32:
         forward(<float*>cnp.PyArray_DATA(output), <const float*>cnp.PyArray_DATA(input),
                 <const float*>cnp.PyArray_DATA(weight), <const float*>add, g, kernel)
     else:
@@ -188,7 +197,13 @@ def conv2d_backward_input(cnp.ndarray grad_output, cnp.ndarray weight, geometry,
     weight = contiguous(weight)
     cdef cnp.ndarray grad_input = new_planes(g.N, g.C, g.H, g.W, cnp.PyArray_TYPE(weight))
     kernel = kernel_for(kernel, BACKWARD_INPUT, g, is_float32)
-    if is_float32:
+    if kernel == PACKED or kernel == WINOGRAD or kernel == WINOGRAD_F4:
+        packed_backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
+                              <const float*>cnp.PyArray_DATA(weight), g, kernel)
+    elif kernel == DEPTHWISE and is_float32 and g.stride_h == g.stride_w == 1:
+        planes_backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
+                              <const float*>cnp.PyArray_DATA(weight), g)
+    elif is_float32:
         backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
                        <const float*>cnp.PyArray_DATA(weight), g, kernel)
     else:
@@ -285,7 +300,13 @@ def conv2d_backward_weight(cnp.ndarray grad_output, cnp.ndarray input, geometry,
     input = contiguous(input)
     cdef cnp.ndarray grad_weight = new_planes(g.OC, g.C // g.groups, g.KH, g.KW, cnp.PyArray_TYPE(input))
     kernel = kernel_for(kernel, BACKWARD_WEIGHT, g, is_float32)
-    if is_float32:
+    if kernel == PACKED:
+        packed_backward_weight(<float*>cnp.PyArray_DATA(grad_weight), <const float*>cnp.PyArray_DATA(grad_output),
+                               <const float*>cnp.PyArray_DATA(input), g)
+    elif kernel == DEPTHWISE and is_float32:
+        planes_backward_weight(<float*>cnp.PyArray_DATA(grad_weight), <const float*>cnp.PyArray_DATA(grad_output),
+                               <const float*>cnp.PyArray_DATA(input), g)
+    elif is_float32:
         backward_weight(<float*>cnp.PyArray_DATA(grad_weight), <const float*>cnp.PyArray_DATA(grad_output),
                         <const float*>cnp.PyArray_DATA(input), g, kernel)
     else:

@@ -7,6 +7,9 @@ cpdef enum Kernel:
     DEPTHWISE
     DIRECT_ROWS
     DIRECT_CHANNELS
+    PACKED
+    WINOGRAD
+    WINOGRAD_F4
 
 cpdef enum Direction:
     FORWARD

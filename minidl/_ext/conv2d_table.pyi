@@ -11,6 +11,9 @@ class Kernel(enum.IntEnum):
     DEPTHWISE = 3
     DIRECT_ROWS = 4
     DIRECT_CHANNELS = 5
+    PACKED = 6
+    WINOGRAD = 7
+    WINOGRAD_F4 = 8
 
 class Direction(enum.IntEnum):
     FORWARD = 0
@@ -22,3 +25,5 @@ def can_compute(
     kernel: Kernel, geometry: Conv2dGeometry, direction: Direction, is_float32: bool = True
 ) -> bool: ...
 def use(direction: Direction, kernel: Kernel) -> Kernel: ...
+def winograd_f4_allowed() -> bool: ...
+def allow_winograd_f4(allowed: bool) -> None: ...

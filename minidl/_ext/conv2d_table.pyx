@@ -33,6 +33,7 @@ cdef struct Rule:
 cdef Rule[ROOM] _rules
 cdef int _count = 0
 cdef Kernel[3] _override = [AUTO, AUTO, AUTO]
+cdef bint _f4_allowed = False
 
 
 cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_float32) noexcept nogil:
@@ -44,6 +45,13 @@ cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_floa
         return g.groups == g.C
     if kernel == DIRECT_ROWS or kernel == DIRECT_CHANNELS:
         return is_float32 and g.groups == 1 and (direction != BACKWARD_INPUT or direct_fits_input(g))
+    if kernel == PACKED:
+        if direction == BACKWARD_WEIGHT:
+            return is_float32 and (g.KH == g.KW == 3 or g.KH == g.KW == 1 or g.KW == 5 or g.KW == 7)
+        return is_float32 and (direction == FORWARD or (g.stride_h == 1 and g.stride_w == 1))
+    if kernel == WINOGRAD or kernel == WINOGRAD_F4:
+        return (is_float32 and direction != BACKWARD_WEIGHT and g.KH == 3 and g.KW == 3 and g.stride_h == 1
+                and g.stride_w == 1 and g.dilation_h == 1 and g.dilation_w == 1)
     return True
 
 
@@ -53,6 +61,46 @@ cdef bint always(Direction direction, const Conv2d* g) noexcept nogil:
 
 cdef bint several_groups(Direction direction, const Conv2d* g) noexcept nogil:
     return g.groups > 1
+
+
+cdef bint enough_channels(Direction direction, const Conv2d* g) noexcept nogil:
+    # Below, a block of output channels or the depth of the product stays half empty.
+    return outputs(direction, g) >= 16 and depth(direction, g) >= 32
+
+
+cdef bint many_channels(Direction direction, const Conv2d* g) noexcept nogil:
+    # Measured with AVX-512 against the direct kernels, which know no groups.
+    if g.groups > 1:
+        return outputs(direction, g) >= 8 and depth(direction, g) >= 32
+    if direction == BACKWARD_WEIGHT and g.OC >= 64 and depth(direction, g) >= 100:
+        return True
+    return min(g.C, g.OC) >= 32 and worth_packing(g)
+
+
+cdef bint worth_packing(const Conv2d* g) noexcept nogil:
+    return <double>g.N * g.OH * g.OW * (g.C // g.groups) * g.OC >= 1e6
+
+
+cdef Py_ssize_t outputs(Direction direction, const Conv2d* g) noexcept nogil:
+    """Channels of a group that the product has as rows."""
+    return (g.C if direction == BACKWARD_INPUT else g.OC) // g.groups
+
+
+cdef Py_ssize_t depth(Direction direction, const Conv2d* g) noexcept nogil:
+    """Taps of each."""
+    return (g.OC if direction == BACKWARD_INPUT else g.C) // g.groups * g.KH * g.KW
+
+
+cdef bint for_winograd(Direction direction, const Conv2d* g) noexcept nogil:
+    # The transformed weight is 16/9 as large; with fewer pixels than channels, making it costs what it saves.
+    cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups
+    return (min(C, OC) >= (32 if g.groups == 1 else 8) and g.N * g.OH * g.OW >= 2 * max(C, OC)
+            and worth_packing(g))
+
+
+cdef bint for_winograd_f4(Direction direction, const Conv2d* g) noexcept nogil:
+    # On smaller images tiles at the edges, and transforms, cost what larger tiles save (measured with AVX-512).
+    return _f4_allowed and for_winograd(direction, g) and min(g.H, g.OH) >= 40 and min(g.W, g.OW) >= 40
 
 
 cdef bint rows_win(Direction direction, const Conv2d* g) noexcept nogil:
@@ -75,6 +123,12 @@ cdef void add(Kernel kernel, int directions, Condition holds, const char* reason
 
 cdef void _fill() noexcept:
     add(DEPTHWISE, ALL, several_groups, b"one input channel per group: a matrix product would have one column per tap")
+    add(WINOGRAD_F4, FORWARDS | BACKWARD_INPUTS, for_winograd_f4,
+        b"as winograd, at least 40x40 pixels, and minidl.backends.cpu.allow_winograd_f4 is set: 36 products for 144")
+    add(WINOGRAD, FORWARDS | BACKWARD_INPUTS, for_winograd,
+        b"3x3, stride 1, at least 32 channels on both sides, more pixels than channels: 16 products for 36")
+    add(PACKED, ALL, many_channels,
+        b"many channels, or several groups: panels of a matrix product in registers beat BLAS")
     add(DIRECT_ROWS, ALL, rows_win_pointwise,
         b"1x1 between few channels and on long rows: a matrix product would be thin")
     add(POINTWISE, ALL, always, b"1x1, stride 1, no padding: the image itself is the matrix, nothing is copied")
@@ -82,6 +136,8 @@ cdef void _fill() noexcept:
         b"neighbours of a row fill a vector better than output channels do: loops over shifted rows, no im2col")
     add(DIRECT_CHANNELS, ALL, channels_win,
         b"output channels fill a vector better than neighbours of a row do: a vector of them per pixel, no im2col")
+    add(PACKED, ALL, enough_channels,
+        b"at least 16 outputs of 32 taps: panels of a matrix product in registers beat BLAS")
     add(IM2COL, ALL, always, b"no rule names a faster kernel for this shape and dtype")
 
 _fill()
@@ -130,3 +186,14 @@ def use(Direction direction, Kernel kernel):
     before = Kernel(_override[<int>direction])
     _override[<int>direction] = kernel
     return before
+
+
+def winograd_f4_allowed():
+    """Whether WINOGRAD_F4 may be chosen."""
+    return _f4_allowed
+
+
+def allow_winograd_f4(bint allowed):
+    """Let the table choose WINOGRAD_F4, which rounds about ten times as much as the other kernels, or not."""
+    global _f4_allowed
+    _f4_allowed = allowed

@@ -15,7 +15,8 @@ from minidl.nn.activation import (
     Tanh,
 )
 from minidl.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
-from minidl.nn.conv import Conv2d
+from minidl.nn.conv import Conv1d, Conv2d
+from minidl.nn.conv_transpose import ConvTranspose1d, ConvTranspose2d
 from minidl.nn.dropout import Dropout, Dropout2d
 from minidl.nn.errors import ShapeError
 from minidl.nn.flatten import Flatten, Unflatten
@@ -37,9 +38,9 @@ from minidl.nn.pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 
 __all__ = [
     "AdaptiveAvgPool2d", "AvgPool2d", "BCELoss", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "CircularPad2d",
-    "Conv2d", "CrossEntropyLoss", "Dropout", "Dropout2d", "ELU", "Flatten", "GELU", "HuberLoss", "Identity", "L1Loss",
-    "LeakyReLU", "Linear", "LogSigmoid", "LogSoftmax", "MSELoss", "MaxPool2d", "Module", "ModuleDict", "ModuleList",
-    "NLLLoss", "Parameter", "ParameterDict", "ParameterList", "ReLU", "ReflectionPad2d", "ReplicationPad2d",
-    "Sequential", "ShapeError", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus", "Tanh", "Unflatten", "ZeroPad2d",
-    "functional", "init", "utils",
+    "Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d", "CrossEntropyLoss", "Dropout", "Dropout2d", "ELU",
+    "Flatten", "GELU", "HuberLoss", "Identity", "L1Loss", "LeakyReLU", "Linear", "LogSigmoid", "LogSoftmax", "MSELoss",
+    "MaxPool2d", "Module", "ModuleDict", "ModuleList", "NLLLoss", "Parameter", "ParameterDict", "ParameterList", "ReLU",
+    "ReflectionPad2d", "ReplicationPad2d", "Sequential", "ShapeError", "Sigmoid", "SmoothL1Loss", "Softmax", "Softplus",
+    "Tanh", "Unflatten", "ZeroPad2d", "functional", "init", "utils",
 ]

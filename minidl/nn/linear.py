@@ -33,7 +33,7 @@ class Linear(Weighted):
         super().__init__()
         self.in_features = in_features
         self.out_features = out_features
-        self._make_parameters((out_features, in_features), bias, device, dtype)
+        self._make_parameters((out_features, in_features), out_features if bias else None, device, dtype)
 
     def forward(self, input: Tensor) -> Tensor:
         try:

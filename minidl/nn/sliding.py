@@ -27,6 +27,6 @@ class SlidingWindow(Module):
         self._geometries[key] = geometry
 
 
-def pair(value: Any) -> tuple[Any, ...]:
-    """One number for both sides, or a pair (rows, columns), as a tuple."""
-    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+def per_side(value: Any, sides: int) -> tuple[Any, ...]:
+    """One number for all sides, or one for each (rows, columns), as a tuple."""
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,) * sides

@@ -12,15 +12,19 @@ from minidl.ops.creation import empty
 
 
 class Weighted(Module):
-    """A layer with ``weight`` (outputs, inputs, ...) and, unless it is None, ``bias`` (outputs,)."""
+    """A layer with ``weight`` (outputs, inputs, ...) and, unless it is None, ``bias`` (outputs,).
+
+    The weight of a transposed convolution is (inputs, outputs, ...); its fan_in is taken from the same places.
+    """
 
     weight: Parameter
     bias: Parameter | None
 
-    def _make_parameters(self, shape: tuple[int, ...], bias: bool, device: Any, dtype: Any) -> None:
-        """Register a weight of this shape and a bias, and draw their numbers."""
+    def _make_parameters(self, shape: tuple[int, ...], biases: int | None, device: Any, dtype: Any) -> None:
+        """Register a weight of this shape and so many biases (None: no bias), and draw their numbers."""
         self.weight = Parameter(empty(shape, device=device, dtype=dtype))
-        self.register_parameter("bias", Parameter(empty(shape[0], device=device, dtype=dtype)) if bias else None)
+        bias = None if biases is None else Parameter(empty(biases, device=device, dtype=dtype))
+        self.register_parameter("bias", bias)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

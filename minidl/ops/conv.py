@@ -51,3 +51,70 @@ Op("conv2d_backward_bias", "SumBackward1", backward=_conv2d_backward_bias_backwa
 def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Conv2dGeometry) -> Tensor:
     """input (N, C, H, W), weight (OC, C/groups, KH, KW), bias (OC,) or None -> (N, OC, OH, OW)."""
     return _conv2d(input, weight, bias, geometry)
+
+
+def _conv_transpose2d_forward(F, input, weight, geometry, bias):
+    """The transpose of a convolution takes what the convolution's output would have to what made it."""
+    output = F.conv2d_backward_input(input, weight, geometry)
+    if bias is not None:
+        F.add_(output, F.reshape(bias, (1, geometry.C, 1, 1)))
+    return output
+
+
+def _conv_transpose2d_backward(F, node, grad, input, weight):
+    grad_input, grad_weight = _conv2d_backward_input_backward(F, node, grad, input, weight)
+    return grad_input, grad_weight, None, F.conv2d_backward_bias(grad) if node.needs(3) else None
+
+
+def _as_image(F, x):
+    """(A, B, L) -> (A, B, 1, L)"""
+    return None if x is None else F.reshape(x, (x.shape[0], x.shape[1], 1, x.shape[2]))
+
+
+def _as_line(F, x):
+    """(A, B, 1, L) -> (A, B, L)"""
+    return None if x is None else F.reshape(x, (x.shape[0], x.shape[1], x.shape[3]))
+
+
+def _in_one_row(forward):
+    """``forward`` over images, for lines: input and weight, the first two arguments, become images of one row."""
+    def in_one_row(F, input, weight, *rest):
+        return _as_line(F, forward(F, _as_image(F, input), _as_image(F, weight), *rest))
+
+    return in_one_row
+
+
+def _derived_in_one_row(rule):
+    """The derivative ``rule`` of an op over images, for the same op over lines."""
+    def backward(F, node, *lines):
+        input, weight, *rest = rule(F, node, *(_as_image(F, line) for line in lines))
+        return _as_line(F, input), _as_line(F, weight), *rest
+
+    return backward
+
+
+_conv_transpose2d = Op("conv_transpose2d", "ConvolutionBackward0", backward=_conv_transpose2d_backward,
+                       forward=_conv_transpose2d_forward, saves=_EACH_FOR_THE_OTHER)
+_conv1d = Op("conv1d", "ConvolutionBackward0", backward=_derived_in_one_row(_conv2d_backward),
+             forward=_in_one_row(lambda F, *arguments: F.conv2d(*arguments)), saves=_EACH_FOR_THE_OTHER)
+_conv_transpose1d = Op("conv_transpose1d", "ConvolutionBackward0",
+                       backward=_derived_in_one_row(_conv_transpose2d_backward),
+                       forward=_in_one_row(_conv_transpose2d_forward), saves=_EACH_FOR_THE_OTHER)
+
+
+def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Conv2dGeometry) -> Tensor:
+    """input (N, C, L), weight (OC, C/groups, K), bias (OC,) or None -> (N, OC, OL)."""
+    return _conv1d(input, weight, bias, geometry)
+
+
+def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Conv2dGeometry) -> Tensor:
+    """input (N, C, H, W), weight (C, OC/groups, KH, KW), bias (OC,) or None -> (N, OC, OH, OW).
+
+    ``geometry`` is that of the convolution whose transpose this is: (N, OC, OH, OW) to (N, C, H, W).
+    """
+    return _conv_transpose2d(input, weight, geometry, bias)
+
+
+def conv_transpose1d(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Conv2dGeometry) -> Tensor:
+    """input (N, C, L), weight (C, OC/groups, K), bias (OC,) or None -> (N, OC, OL); otherwise as on images."""
+    return _conv_transpose1d(input, weight, geometry, bias)

@@ -24,37 +24,37 @@ def _gelu_slope(F, x):
     return F.add(below, F.mul(x, density))
 
 
-# name: derivative rule over (F, grad, input), for ops whose rule reads the input
+# name: derivative rule over (F, node, grad, input), for ops whose rule reads the input
 _FROM_INPUT: dict[str, Any] = {
-    "abs": lambda F, grad, x: F.mul(grad, F.sign(x)),
-    "square": lambda F, grad, x: F.mul(grad, F.mul(x, 2.0)),
-    "log": lambda F, grad, x: F.div(grad, x),
-    "log1p": lambda F, grad, x: F.div(grad, F.add(x, 1.0)),
-    "log2": lambda F, grad, x: F.div(grad, F.mul(x, _LN2)),
-    "log10": lambda F, grad, x: F.div(grad, F.mul(x, _LN10)),
-    "sin": lambda F, grad, x: F.mul(grad, F.cos(x)),
-    "cos": lambda F, grad, x: F.neg(F.mul(grad, F.sin(x))),
-    "asin": lambda F, grad, x: F.mul(grad, F.rsqrt(F.sub(1.0, F.square(x)))),
-    "acos": lambda F, grad, x: F.neg(F.mul(grad, F.rsqrt(F.sub(1.0, F.square(x))))),
-    "atan": lambda F, grad, x: F.div(grad, F.add(F.square(x), 1.0)),
-    "sinh": lambda F, grad, x: F.mul(grad, F.cosh(x)),
-    "cosh": lambda F, grad, x: F.mul(grad, F.sinh(x)),
-    "log_sigmoid": lambda F, grad, x: F.mul(grad, F.sigmoid(F.neg(x))),
-    "erf": lambda F, grad, x: F.mul(grad, F.mul(F.exp(F.neg(F.square(x))), 2 / math.sqrt(math.pi))),
-    "gelu": lambda F, grad, x: F.mul(grad, _gelu_slope(F, x)),
+    "abs": lambda F, node, grad, x: F.mul(grad, F.sign(x)),
+    "square": lambda F, node, grad, x: F.mul(grad, F.mul(x, 2.0)),
+    "log": lambda F, node, grad, x: F.div(grad, x),
+    "log1p": lambda F, node, grad, x: F.div(grad, F.add(x, 1.0)),
+    "log2": lambda F, node, grad, x: F.div(grad, F.mul(x, _LN2)),
+    "log10": lambda F, node, grad, x: F.div(grad, F.mul(x, _LN10)),
+    "sin": lambda F, node, grad, x: F.mul(grad, F.cos(x)),
+    "cos": lambda F, node, grad, x: F.neg(F.mul(grad, F.sin(x))),
+    "asin": lambda F, node, grad, x: F.mul(grad, F.rsqrt(F.sub(1.0, F.square(x)))),
+    "acos": lambda F, node, grad, x: F.neg(F.mul(grad, F.rsqrt(F.sub(1.0, F.square(x))))),
+    "atan": lambda F, node, grad, x: F.div(grad, F.add(F.square(x), 1.0)),
+    "sinh": lambda F, node, grad, x: F.mul(grad, F.cosh(x)),
+    "cosh": lambda F, node, grad, x: F.mul(grad, F.sinh(x)),
+    "log_sigmoid": lambda F, node, grad, x: F.mul(grad, F.sigmoid(F.neg(x))),
+    "erf": lambda F, node, grad, x: F.mul(grad, F.mul(F.exp(F.neg(F.square(x))), 2 / math.sqrt(math.pi))),
+    "gelu": lambda F, node, grad, x: F.mul(grad, _gelu_slope(F, x)),
 }
 
-# the same over (F, grad, output), for ops whose rule reads the result
+# the same over (F, node, grad, output), for ops whose rule reads the result
 _FROM_OUTPUT: dict[str, Any] = {
-    "exp": lambda F, grad, out: F.mul(grad, out),
-    "expm1": lambda F, grad, out: F.mul(grad, F.add(out, 1.0)),
-    "sqrt": lambda F, grad, out: F.div(grad, F.mul(out, 2.0)),
-    "rsqrt": lambda F, grad, out: F.mul(F.mul(grad, -0.5), F.mul(out, F.square(out))),
-    "reciprocal": lambda F, grad, out: F.neg(F.mul(grad, F.square(out))),
-    "tan": lambda F, grad, out: F.mul(grad, F.add(F.square(out), 1.0)),
-    "tanh": lambda F, grad, out: F.tanh_backward(grad, out),
-    "sigmoid": lambda F, grad, out: F.sigmoid_backward(grad, out),
-    "relu": lambda F, grad, out: F.relu_backward(grad, out),
+    "exp": lambda F, node, grad, out: F.mul(grad, out),
+    "expm1": lambda F, node, grad, out: F.mul(grad, F.add(out, 1.0)),
+    "sqrt": lambda F, node, grad, out: F.div(grad, F.mul(out, 2.0)),
+    "rsqrt": lambda F, node, grad, out: F.mul(F.mul(grad, -0.5), F.mul(out, F.square(out))),
+    "reciprocal": lambda F, node, grad, out: F.neg(F.mul(grad, F.square(out))),
+    "tan": lambda F, node, grad, out: F.mul(grad, F.add(F.square(out), 1.0)),
+    "tanh": lambda F, node, grad, out: F.tanh_backward(grad, out),
+    "sigmoid": lambda F, node, grad, out: F.sigmoid_backward(grad, out),
+    "relu": lambda F, node, grad, out: F.relu_backward(grad, out),
 }
 
 # flat almost everywhere: the gradient is zero
@@ -70,11 +70,9 @@ _KEEPS_INTEGERS = {"abs", "square", "relu", "sign", "floor", "ceil", "round", "t
 def _unary_op(name: str) -> Op:
     promotion = None if name in _KEEPS_INTEGERS else "float"
     if name in _FROM_INPUT:
-        rule = _FROM_INPUT[name]
-        return Op(name, backward=lambda F, node, grad, x: rule(F, grad, x), saves={0: (0,)}, promotion=promotion)
+        return Op(name, backward=_FROM_INPUT[name], saves={0: (0,)}, promotion=promotion)
     if name in _FROM_OUTPUT:
-        rule = _FROM_OUTPUT[name]
-        return Op(name, backward=lambda F, node, grad, out: rule(F, grad, out), saves_output=True, promotion=promotion)
+        return Op(name, backward=_FROM_OUTPUT[name], saves_output=True, promotion=promotion)
     if name in _FLAT:
         return Op(name, backward=lambda F, node, grad: F.zeros_like(grad))
     return Op(name)

@@ -15,12 +15,8 @@ class PoolCPU(PoolReference):
             return super().max_pool2d(input, geometry)
         return pooling.max_pool2d_forward(input, geometry)
 
-    def max_pool2d_backward(self, grad_output: np.ndarray, indices: np.ndarray,
-                            geometry: Pool2dGeometry) -> np.ndarray:
-        return pooling.max_pool2d_backward(grad_output, indices, geometry)
-
-    def max_pool2d_gather(self, input: np.ndarray, indices: np.ndarray, geometry: Pool2dGeometry) -> np.ndarray:
-        return pooling.max_pool2d_gather(input, indices, geometry)
+    max_pool2d_backward = staticmethod(pooling.max_pool2d_backward)
+    max_pool2d_gather = staticmethod(pooling.max_pool2d_gather)
 
     def avg_pool2d(self, input: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool,
                    divisor_override: int | None) -> np.ndarray:

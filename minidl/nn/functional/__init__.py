@@ -12,7 +12,7 @@ from minidl.nn.functional.activation import (
     softplus,
     tanh,
 )
-from minidl.nn.functional.convolution import conv2d
+from minidl.nn.functional.convolution import conv1d, conv2d, conv_transpose1d, conv_transpose2d
 from minidl.nn.functional.dropout import dropout, dropout2d
 from minidl.nn.functional.linear import linear, one_hot
 from minidl.nn.functional.loss import (
@@ -31,7 +31,7 @@ from minidl.nn.functional.pooling import adaptive_avg_pool2d, avg_pool2d, max_po
 
 __all__ = [
     "adaptive_avg_pool2d", "avg_pool2d", "batch_norm", "binary_cross_entropy", "binary_cross_entropy_with_logits",
-    "conv2d", "cross_entropy", "dropout", "dropout2d", "elu", "gelu", "huber_loss", "l1_loss", "leaky_relu", "linear",
-    "log_softmax", "logsigmoid", "max_pool2d", "mse_loss", "nll_loss", "normalize", "one_hot", "pad", "relu", "sigmoid",
-    "smooth_l1_loss", "softmax", "softplus", "tanh",
+    "conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "cross_entropy", "dropout", "dropout2d", "elu", "gelu",
+    "huber_loss", "l1_loss", "leaky_relu", "linear", "log_softmax", "logsigmoid", "max_pool2d", "mse_loss", "nll_loss",
+    "normalize", "one_hot", "pad", "relu", "sigmoid", "smooth_l1_loss", "softmax", "softplus", "tanh",
 ]

@@ -1,0 +1,1 @@
+"""Convolution with packed weights (``conv2d_panels.pyx``): all of it is for ``conv2d``."""

@@ -1,0 +1,238 @@
+"""Threads and memory of the kernels in C for many channels: conv2d_packed.c, conv2d_winograd.h and conv2d_weight.c,
+and of the one for depthwise convolutions: conv2d_planes.c.
+
+The input gradient with stride 1 is the convolution of grad_output, padded by what the kernel reaches less the padding,
+with the weight turned by 180 degrees.
+"""
+
+cimport numpy as cnp
+from cython.parallel cimport prange
+
+from minidl._ext.arrays cimport scratch
+from minidl._ext.conv2d_table cimport WINOGRAD, WINOGRAD_F4, Kernel
+from minidl._ext.geometry cimport Conv2d
+from minidl._ext.instruction_set cimport isa_level
+from minidl._ext.threads cimport team
+
+cnp.import_array()
+
+cdef extern from "conv2d_job.h" nogil:
+    struct conv2d_job:
+        ptrdiff_t N, groups, C, H, W, OC, OH, OW
+        ptrdiff_t KH, KW, stride_h, stride_w, top, left, dilation_h, dilation_w
+        ptrdiff_t oc_step, c_step
+        int flipped
+        ptrdiff_t blocks, items, shares, sums, packed, scratch
+
+ctypedef void (*Plan)(conv2d_job*, int) noexcept nogil
+ctypedef void (*Pack)(const conv2d_job*, float*, const float*, ptrdiff_t, ptrdiff_t) noexcept nogil
+ctypedef void (*Multiply)(const conv2d_job*, float*, const float*, const float*, const float*, float*, ptrdiff_t,
+                          ptrdiff_t) noexcept nogil
+ctypedef void (*Accumulate)(const conv2d_job*, float*, const float*, const float*, float*, int) noexcept nogil
+ctypedef void (*MultiplyWeight)(const conv2d_job*, float*, const float*, const float*, float*, ptrdiff_t,
+                                ptrdiff_t) noexcept nogil
+ctypedef void (*Finish)(const conv2d_job*, float*, const float*, ptrdiff_t, ptrdiff_t) noexcept nogil
+
+cdef extern from "conv2d_job.h" nogil:
+    struct conv2d_packed:
+        Plan plan
+        Pack pack
+        Multiply multiply
+
+    struct conv2d_winograd_f2:
+        Plan plan
+        Pack pack
+        Multiply multiply
+
+    struct conv2d_winograd_f4:
+        Plan plan
+        Pack pack
+        Multiply multiply
+
+    struct conv2d_planes:
+        Plan plan
+        Multiply multiply
+        MultiplyWeight multiply_weight
+
+    struct conv2d_weight:
+        Plan plan
+        Accumulate accumulate
+        Finish finish
+
+    const conv2d_planes* conv2d_planes_for(int)
+    const conv2d_weight* conv2d_weight_for(int)
+    const conv2d_packed* conv2d_packed_for(int)
+    const conv2d_winograd_f2* conv2d_winograd_f2_for(int)
+    const conv2d_winograd_f4* conv2d_winograd_f4_for(int)
+
+cdef enum:
+    SPEED = 100000          # multiply-adds per microsecond and thread, for the thread policy
+    PLANES_SPEED = 20000    # of conv2d_planes.c
+
+
+cdef conv2d_job forward_job(const Conv2d* g) noexcept nogil:
+    cdef conv2d_job job
+    job.N, job.groups, job.C, job.OC = g.N, g.groups, g.C // g.groups, g.OC // g.groups
+    job.H, job.W, job.OH, job.OW, job.KH, job.KW = g.H, g.W, g.OH, g.OW, g.KH, g.KW
+    job.stride_h, job.stride_w, job.dilation_h, job.dilation_w = g.stride_h, g.stride_w, g.dilation_h, g.dilation_w
+    job.top, job.left = g.pad_top, g.pad_left
+    job.c_step = g.KH * g.KW
+    job.oc_step = job.C * job.c_step
+    job.flipped = False
+    return job
+
+
+cdef conv2d_job backward_input_job(const Conv2d* g) noexcept nogil:
+    # stride 1
+    cdef conv2d_job job
+    job.N, job.groups, job.C, job.OC = g.N, g.groups, g.OC // g.groups, g.C // g.groups
+    job.H, job.W, job.OH, job.OW, job.KH, job.KW = g.OH, g.OW, g.H, g.W, g.KH, g.KW
+    job.stride_h, job.stride_w, job.dilation_h, job.dilation_w = 1, 1, g.dilation_h, g.dilation_w
+    job.top = (g.KH - 1) * g.dilation_h - g.pad_top
+    job.left = (g.KW - 1) * g.dilation_w - g.pad_left
+    job.oc_step = g.KH * g.KW
+    job.c_step = job.OC * job.oc_step
+    job.flipped = True
+    return job
+
+
+cdef int packed_forward(float* output, const float* input, const float* weight, const float* bias, const Conv2d* g,
+                        Kernel kernel) except -1:
+    # output (N, OC, OH, OW)   input (N, C, H, W)   weight (OC, C / groups, KH, KW)   bias (OC,) or NULL
+    cdef conv2d_job job = forward_job(g)
+    return convolve(&job, output, input, weight, bias, kernel)
+
+
+cdef int packed_backward_input(float* grad_input, const float* grad_output, const float* weight, const Conv2d* g,
+                               Kernel kernel) except -1:
+    # grad_input (N, C, H, W)   grad_output (N, OC, OH, OW)   weight (OC, C / groups, KH, KW)   stride 1
+    cdef conv2d_job job = backward_input_job(g)
+    return convolve(&job, grad_input, grad_output, weight, NULL, kernel)
+
+
+cdef int convolve(conv2d_job* job, float* output, const float* input, const float* weight, const float* bias,
+                  Kernel kernel) except -1:
+    cdef int level = isa_level(), thread
+    cdef int threads = team(<double>job.N * job.groups * job.OC * job.OH * job.OW * job.C * job.KH * job.KW / SPEED)
+    cdef Plan plan
+    cdef Pack pack
+    cdef Multiply multiply
+    cdef Py_ssize_t blocks
+    cdef cnp.ndarray memory
+    cdef float* packed
+    cdef const float* factors
+    cdef float* mine
+    if job.N == 0:
+        return 0
+    if kernel == WINOGRAD:
+        plan, pack, multiply = (conv2d_winograd_f2_for(level).plan, conv2d_winograd_f2_for(level).pack,
+                                conv2d_winograd_f2_for(level).multiply)
+    elif kernel == WINOGRAD_F4:
+        plan, pack, multiply = (conv2d_winograd_f4_for(level).plan, conv2d_winograd_f4_for(level).pack,
+                                conv2d_winograd_f4_for(level).multiply)
+    else:
+        plan, pack, multiply = (conv2d_packed_for(level).plan, conv2d_packed_for(level).pack,
+                                conv2d_packed_for(level).multiply)
+    plan(job, threads)
+    blocks = job.groups * job.blocks
+    memory = scratch((job.packed + threads * job.scratch + 64) * sizeof(float))
+    packed = <float*>cnp.PyArray_DATA(memory)
+    factors = weight
+    if job.packed:
+        factors = packed
+    mine = packed + (job.packed + 31) // 32 * 32
+    with nogil:
+        if threads == 1:
+            if job.packed:
+                pack(job, packed, weight, 0, blocks)
+            multiply(job, output, input, factors, bias, mine, 0, job.items)
+        else:
+            if job.packed:
+                for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                    pack(job, packed, weight, blocks * thread // threads, blocks * (thread + 1) // threads)
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                multiply(job, output, input, factors, bias, mine + thread * job.scratch, job.items * thread // threads,
+                         job.items * (thread + 1) // threads)
+    return 0
+
+
+cdef int packed_backward_weight(float* grad_weight, const float* grad_output, const float* input,
+                                const Conv2d* g) except -1:
+    # grad_weight (OC, C / groups, KH, KW)   grad_output (N, OC, OH, OW)   input (N, C, H, W)
+    cdef conv2d_job job = forward_job(g)
+    cdef const conv2d_weight* kernel = conv2d_weight_for(isa_level())
+    cdef int threads = team(<double>g.N * g.OC * g.OH * g.OW * job.C * g.KH * g.KW / SPEED), thread
+    cdef Py_ssize_t blocks
+    cdef cnp.ndarray memory
+    cdef float* sums
+    cdef float* mine
+    kernel.plan(&job, threads)
+    blocks = job.groups * job.blocks
+    memory = scratch((job.shares * job.sums + threads * job.scratch) * sizeof(float))
+    sums = <float*>cnp.PyArray_DATA(memory)
+    mine = sums + job.shares * job.sums
+    with nogil:
+        if threads == 1:
+            kernel.accumulate(&job, sums, grad_output, input, mine, 0)
+            kernel.finish(&job, grad_weight, sums, 0, blocks)
+        else:
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                kernel.accumulate(&job, sums, grad_output, input, mine + thread * job.scratch, thread)
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                kernel.finish(&job, grad_weight, sums, blocks * thread // threads, blocks * (thread + 1) // threads)
+    return 0
+
+
+cdef int convolve_planes(conv2d_job* job, float* output, const float* input, const float* weight,
+                            const float* bias) except -1:
+    cdef const conv2d_planes* kernel = conv2d_planes_for(isa_level())
+    cdef int threads = team(<double>job.N * job.groups * job.OC * job.OH * job.OW * job.C * job.KH * job.KW /
+                            PLANES_SPEED), thread
+    cdef cnp.ndarray memory
+    cdef float* mine
+    kernel.plan(job, threads)
+    memory = scratch(threads * job.scratch * sizeof(float))
+    mine = <float*>cnp.PyArray_DATA(memory)
+    with nogil:
+        if threads == 1:
+            kernel.multiply(job, output, input, weight, bias, mine, 0, job.items)
+        else:
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                kernel.multiply(job, output, input, weight, bias, mine + thread * job.scratch,
+                                job.items * thread // threads, job.items * (thread + 1) // threads)
+    return 0
+
+
+cdef int planes_forward(float* output, const float* input, const float* weight, const float* bias,
+                        const Conv2d* g) except -1:
+    # output (N, OC, OH, OW)   input (N, C, H, W)   weight (OC, C / groups, KH, KW)   bias (OC,) or NULL
+    cdef conv2d_job job = forward_job(g)
+    return convolve_planes(&job, output, input, weight, bias)
+
+
+cdef int planes_backward_input(float* grad_input, const float* grad_output, const float* weight,
+                               const Conv2d* g) except -1:
+    # grad_input (N, C, H, W)   grad_output (N, OC, OH, OW)   weight (OC, C / groups, KH, KW)   stride 1
+    cdef conv2d_job job = backward_input_job(g)
+    return convolve_planes(&job, grad_input, grad_output, weight, NULL)
+
+
+cdef int planes_backward_weight(float* grad_weight, const float* grad_output, const float* input,
+                                const Conv2d* g) except -1:
+    # grad_weight (OC, 1, KH, KW)   grad_output (N, OC, OH, OW)   input (N, C, H, W)   groups == C
+    cdef conv2d_job job = forward_job(g)
+    cdef const conv2d_planes* kernel = conv2d_planes_for(isa_level())
+    cdef int threads = team(<double>g.N * g.OC * g.OH * g.OW * g.KH * g.KW / PLANES_SPEED), thread
+    cdef cnp.ndarray memory
+    cdef float* mine
+    kernel.plan(&job, threads)
+    memory = scratch(threads * job.scratch * sizeof(float))
+    mine = <float*>cnp.PyArray_DATA(memory)
+    with nogil:
+        if threads == 1:
+            kernel.multiply_weight(&job, grad_weight, grad_output, input, mine, 0, g.groups)
+        else:
+            for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+                kernel.multiply_weight(&job, grad_weight, grad_output, input, mine + thread * job.scratch,
+                                       g.groups * thread // threads, g.groups * (thread + 1) // threads)
+    return 0
