@@ -41,13 +41,13 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     Raises ``RuntimeError`` for tensors on the tape and ``TypeError`` for tensors on another device, unless ``force``.
     """
     if force:
-        return self.detach().cpu()._raw
+        return self.detach().cpu()._expose()
     if self.requires_grad:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     if self.device.type != "cpu":
         raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor "
                         "to host memory first.")
-    return self._raw
+    return self._expose()
 
 
 def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
