@@ -151,7 +151,7 @@ def test_hooks_and_kept_gradients_see_dense_ones(where):
         heard = []
         watched.register_hook(lambda grad: heard.append(grad.clone().numpy()))
         watched.retain_grad()
-        F.max_pool2d(r, 2).square().sum().backward()
+        (F.max_pool2d(r, 2) + 1).square().sum().backward()  # also where all of a window is zero
         return heard[0], watched.grad.numpy(), weight.grad.numpy(), x.grad.numpy()
 
     for one, two in zip(gradients(look), gradients(leave), strict=True):
@@ -173,7 +173,7 @@ def test_the_gradient_of_an_intermediate_result():
     def gradient(seen):
         x, (weight, bias) = image(), parameters()
         r = activated(x, weight, bias, seen)
-        return minidl.autograd.grad(F.max_pool2d(r, 2).square().sum(), [r, weight])
+        return minidl.autograd.grad((F.max_pool2d(r, 2) + 1).square().sum(), [r, weight])
 
     for one, two in zip(gradient(look), gradient(leave), strict=True):
         np.testing.assert_array_equal(one.numpy(), two.numpy())

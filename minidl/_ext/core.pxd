@@ -26,6 +26,7 @@ cdef class PooledCodes:
 cdef class PooledGrad:
     cdef readonly object grad_output
     cdef readonly PooledCodes codes
+    cdef readonly bint rectified
 
 
 cdef class Op:

@@ -108,7 +108,7 @@ cdef object raw_of(Tensor tensor):
 @cython.final
 cdef class PooledCodes:
     """Which pixel of each 2x2 window of a (N, C, H, W) image has its maximum: bytes (N, C, H // 2, W // 2), 0 to 3 in
-    reading order, 4 where no gradient passes."""
+    reading order, 4 where none is positive."""
 
     def __init__(self, codes, tuple shape not None, backend):
         self.codes = codes
@@ -122,11 +122,16 @@ cdef class PooledCodes:
 
 @cython.final
 cdef class PooledGrad:
-    """The gradient of an image that only the maxima of its 2x2 windows got one: ``grad_output`` with its ``codes``."""
+    """The gradient of an image of which only the maxima of its 2x2 windows got one: ``grad_output`` with its ``codes``.
 
-    def __init__(self, grad_output, PooledCodes codes not None):
+    It is that of the ReLU's output, where a window without a positive number, all zeros, hands its gradient to the
+    first pixel; or, ``rectified``, that of its input, where such a window has none.
+    """
+
+    def __init__(self, grad_output, PooledCodes codes not None, bint rectified=False):
         self.grad_output = grad_output
         self.codes = codes
+        self.rectified = rectified
 
     @property
     def shape(self):
@@ -135,7 +140,8 @@ cdef class PooledGrad:
 
     def dense(self):
         """The gradient as an array (N, C, H, W)."""
-        return self.codes.backend.max_pool2d_expand(self.grad_output, self.codes.codes, self.codes.shape)
+        cdef PooledCodes where = self.codes
+        return where.backend.max_pool2d_expand(self.grad_output, where.codes, where.shape, self.rectified)
 
 
 cdef object dense(object grad):

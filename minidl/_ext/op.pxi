@@ -87,7 +87,7 @@ cdef class Op:
         return None if shape is None else deferred(self.name, (self.name,), raws, storages, shape, backend)
 
     cdef object join(self, Deferred waiting, list raws, object backend):
-        """The result of this op and those before it in one: a Deferred, or as the device gives it; None if it cannot."""
+        """This op and those before it in one: a Deferred, or the result of the device; None if it cannot be."""
         cdef tuple found = self.joins.get(waiting.chain)
         if found is None:
             return None

@@ -82,8 +82,9 @@ _UNARY["neg"] = Op("neg", backward=lambda F, node, grad: F.neg(grad))
 
 
 def _relu_backward(F, node, grad, out):
-    # The gradient of a maximum that ReLU has set to zero is not in a PooledGrad.
-    return grad if type(grad) is PooledGrad else F.relu_backward(grad, out)
+    if type(grad) is PooledGrad:
+        return PooledGrad(grad.grad_output, grad.codes, True)
+    return F.relu_backward(grad, out)
 
 
 _UNARY["relu"] = Op("relu", backward=_relu_backward, saves_output=True, takes_pooled=True,
