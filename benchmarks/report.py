@@ -19,8 +19,10 @@ BUSY = 1.3   # spread above which a row was disturbed
 def setting() -> dict[str, Any]:
     """Versions, machine and load."""
     import minidl
+    from minidl._ext import blas
 
-    found: dict[str, Any] = {"minidl": minidl.__version__, "python": platform.python_version()}
+    found: dict[str, Any] = {"minidl": minidl.__version__, "python": platform.python_version(),
+                             "openblas": blas.core_name()}
     for package in ("numpy", "torch", "jax"):
         try:
             found[package] = metadata.version(package)
@@ -41,7 +43,7 @@ def _processor() -> str:
 def heading(found: dict[str, Any]) -> str:
     """One line about all of them."""
     jax = f"JAX {found['jax']}" if found["jax"] else "no JAX (pip install jax jaxlib: its column is empty)"
-    return (f"minidl {found['minidl']}, PyTorch {found['torch']}, {jax}, Python {found['python']}, "
+    return (f"minidl {found['minidl']} (BLAS for {found['openblas'] or 'unknown'}), PyTorch {found['torch']}, {jax}, Python {found['python']}, "
             f"{found['processor']} ({found['machine']}), {found['processors']} processors, load {found['load']:.1f}")
 
 
