@@ -11,7 +11,8 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 
 from minidl._ext.arrays cimport scratch
-from minidl._ext.conv2d_direct cimport direct_backward_input, direct_fits_input, direct_wins
+from minidl._ext.conv2d_direct cimport (channels_share, direct_backward_input, direct_fits_input,
+                                        direct_wins, rows_share)
 from minidl._ext.conv2d_table cimport BACKWARD_INPUT
 from minidl._ext.geometry cimport Conv2d
 from minidl._ext.instruction_set cimport isa_level
@@ -36,6 +37,10 @@ cdef extern from "conv2d_batch.h" nogil:
 cdef enum:
     BAND_BYTES = 512 * 1024     # of a thread's scratch: it stays in a second-level cache
     LANE_SPEED = 2500           # multiply-adds per microsecond, thread and lane, for the thread policy
+    MOST_BYTES = 1024 * 1024    # of scratch for a band of one row: beyond, it comes from memory for each row anew
+    TURN = 12                   # taps for which the kernel computes as long as it turns pixels round
+
+cdef double IM2COL_SHARE = 0.6  # with a stride: of the time that im2col needs for a vector of images
 
 cdef struct Plan:               # how the work of one call is cut up
     const conv2d_direct_batch* kernels
@@ -46,7 +51,7 @@ cdef struct Plan:               # how the work of one call is cut up
     int threads
 
 
-cdef Plan plan(Py_ssize_t N, const Conv2d* g) noexcept:
+cdef Plan plan(Py_ssize_t N, const Conv2d* g) noexcept nogil:
     cdef Plan p
     cdef int level = isa_level()
     cdef Py_ssize_t vectors, wanted
@@ -78,7 +83,7 @@ cdef int batch_backward_input(float* grad_input, const float* grad_output, const
     cdef Py_ssize_t lanes = 4 << isa_level(), left = g.N % lanes, first
     cdef Py_ssize_t image = g.OC * (g.OH * g.OW if codes == NULL else (g.OH // 2) * (g.OW // 2))
     cdef Conv2d rest = g[0]
-    if left >= least_images(g):
+    if not direct_fits_input(g) or left >= least_images(g):
         left = 0
     first = rest.N = g.N - left
     if first:
@@ -125,12 +130,37 @@ cdef void bands(float* grad_input, const float* grad_output, const unsigned char
 
 # ----------------------------------------------------------------------------------------------------- when it is taken
 
+cdef Py_ssize_t existing_taps(Py_ssize_t size, Py_ssize_t out_size, Py_ssize_t taps, Py_ssize_t dilation,
+                              Py_ssize_t pad) noexcept nogil:
+    """Pairs of a row (column) of the input and a tap that meet a row (column) of the output; stride 1."""
+    cdef Py_ssize_t tap, shift, count = 0
+    for tap in range(taps):
+        shift = tap * dilation - pad
+        count += max(min(size, out_size + shift) - max(shift, 0), 0)
+    return count
+
+
+cdef double batch_share(const Conv2d* g) noexcept nogil:
+    """What rows_share and channels_share of conv2d_direct.pyx are for these lanes: above 1, for taps that do not exist
+    are left out, less the time for turning pixels round."""
+    cdef double taps = g.C * g.KH * g.KW
+    cdef double exist = (<double>existing_taps(g.H, g.OH, g.KH, g.dilation_h, g.pad_top)
+                         * existing_taps(g.W, g.OW, g.KW, g.dilation_w, g.pad_left))
+    return <double>g.H * g.W * g.KH * g.KW / max(exist, 1) * taps / (taps + TURN)
+
+
 cdef Py_ssize_t least_images(const Conv2d* g) noexcept nogil:
-    """From how many images on a vector of them, whatever else it holds, is faster than the kernels for one image."""
-    if not direct_fits_input(g):
-        return 1
-    return 6
+    """From how many images in a vector on it beats the kernels that compute one at a time; stride 1."""
+    return <Py_ssize_t>((4 << isa_level()) * max(rows_share(BACKWARD_INPUT, g), channels_share(BACKWARD_INPUT, g))
+                        / batch_share(g)) + 1
 
 
 cdef bint batch_wins(const Conv2d* g) noexcept nogil:
-    return False
+    """Whether the other direct kernels, or with a stride im2col, are slower.  Measured with AVX-512."""
+    cdef Plan p = plan(g.N, g)
+    if p.kernels.scratch_size(&p.s, 1) * <Py_ssize_t>sizeof(float) > MOST_BYTES:
+        return False
+    if direct_fits_input(g):
+        return (least_images(g) <= min(g.N, p.lanes)
+                and (direct_wins(False, BACKWARD_INPUT, g) or direct_wins(True, BACKWARD_INPUT, g)))
+    return g.KH * g.KW > 1 and g.N > 0 and (g.N + p.lanes - 1) // p.lanes * p.lanes * IM2COL_SHARE <= g.N

@@ -140,7 +140,7 @@ cdef void _fill() noexcept:
         b"1x1 between few channels and on long rows: a matrix product would be thin")
     add(POINTWISE, ALL, always, b"1x1, stride 1, no padding: the image itself is the matrix, nothing is copied")
     add(DIRECT_BATCH, BACKWARD_INPUTS, batch_win,
-        b"images fill a vector, and few of the taps along rows would exist: loops over images, only taps that exist")
+        b"enough images for a vector of them, and otherwise zeros would be multiplied: only taps that exist, no im2col")
     add(DIRECT_ROWS, ALL, rows_win,
         b"neighbours of a row fill a vector better than output channels do: loops over shifted rows, no im2col")
     add(DIRECT_CHANNELS, ALL, channels_win,
