@@ -1,4 +1,4 @@
-/* Direct convolution of float32 images: what the two kernel files and conv2d_direct.pyx share.
+/* Direct convolution of float32 images: what the kernel files and conv2d_direct.pyx share.
  *
  * Every sum is taken over a window that slides over a staged image, a copy of some rows with their padding:
  *
@@ -146,7 +146,8 @@ INLINE void turn(lanes *row)
 }
 
 /* planes (channels, plane) from pixels (plane, LANES); the pixels may be read LANES - 1 beyond the last one */
-static inline void pixels_to_planes(float *out, ptrdiff_t plane, ptrdiff_t channels, const float *pixels, ptrdiff_t count)
+static inline void pixels_to_planes(float *out, ptrdiff_t plane, ptrdiff_t channels, const float *pixels,
+                                    ptrdiff_t count)
 {
     lanes row[LANES];
     for (ptrdiff_t i = 0; i < count; i += LANES) {
@@ -167,7 +168,8 @@ static inline void pixels_to_planes(float *out, ptrdiff_t plane, ptrdiff_t chann
 }
 
 /* pixels (plane rounded up to LANES, LANES) from planes (channels, plane); lanes without a channel are 0 */
-static inline void planes_to_pixels(float *pixels, const float *planes, ptrdiff_t plane, ptrdiff_t channels, ptrdiff_t count)
+static inline void planes_to_pixels(float *pixels, const float *planes, ptrdiff_t plane, ptrdiff_t channels,
+                                    ptrdiff_t count)
 {
     lanes row[LANES];
     for (ptrdiff_t i = 0; i < count; i += LANES) {

@@ -109,8 +109,9 @@ static void gather_pooled(float *to, const float *grad, const uint8_t *codes, pt
                 g[n] = code[n] = (lanes){0};
                 if (n >= images)
                     continue;
-                g[n] = size == LANES ? load(grad + n * step + start + i) : load_first(grad + n * step + start + i, size);
-                copy_bytes(&bytes, codes + n * step + start + i, size);
+                const ptrdiff_t at = n * step + start + i;
+                g[n] = size == LANES ? load(grad + at) : load_first(grad + at, size);
+                copy_bytes(&bytes, codes + at, size);
                 code[n] = (lanes)__builtin_convertvector(bytes, int_lanes);
             }
             turn(g);
@@ -214,8 +215,8 @@ INLINE ptrdiff_t taps_of_row(struct tap *taps, ptrdiff_t y, ptrdiff_t O, const s
     return found;
 }
 
-/* O channels of a row of W pixels, (O, W, LANES), the channels `plane` numbers apart; the last block may have pixels that
- * meet nothing and are not stored */
+/* O channels of a row of W pixels, (O, W, LANES), the channels `plane` numbers apart; the last block may have pixels
+ * that meet nothing and are not stored */
 #define DEFINE_ROW(O, P)                                                                                               \
     static void row_##O(float *out, ptrdiff_t plane, const float *staged, ptrdiff_t staged_plane, const float *packed, \
                         const struct batch_shape *s, const struct tap *rows, ptrdiff_t row_taps, struct tap *cols)     \
