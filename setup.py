@@ -8,6 +8,7 @@ MINIDL_CHECKS    1 compiles the kernels with Cython's bounds checks
 MINIDL_SANITIZE  for example ``address,undefined``: compiles with these sanitizers
 """
 
+import compileall
 import os
 import pathlib
 import shlex
@@ -50,6 +51,7 @@ C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "gemm": {"minidl/_ext/few_rows.c": ALL_SETS},
     "optimizer": {"minidl/_ext/optimizer_runs.c": ALL_SETS},
+    "pixels": {"minidl/_ext/pixel_runs.c": ALL_SETS},
     "pooling": {"minidl/_ext/windows.c": ALL_SETS},
 }
 INSTRUCTION_SETS = {
@@ -228,6 +230,8 @@ class BuildExt(build_ext):
 
     def copy_extensions_to_source(self):
         super().copy_extensions_to_source()
+        # As an installation does: where PYTHONDONTWRITEBYTECODE is set, each import would compile the package anew.
+        compileall.compile_dir("minidl", quiet=1)
         if BLAS != "vendored":
             shutil.rmtree("minidl/_libs", ignore_errors=True)
         else:

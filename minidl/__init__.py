@@ -4,11 +4,13 @@
 ``nn``, ``optim``, ``utils.data``, and ``datasets`` beside them.
 """
 
+from typing import TYPE_CHECKING
+
 from minidl import _tensor, autograd
 from minidl._ext.core import Parameter, Tensor
 from minidl._ext.storage import empty_cache, memory_stats
 from minidl._ext.threads import get_num_threads, set_num_threads
-from minidl._printing import set_printoptions
+from minidl._on_first_use import on_first_use
 from minidl._random import Generator, default_generator, initial_seed, manual_seed, seed
 from minidl._tensor import allclose, equal, get_rng_state, is_floating_point, is_tensor, numel, set_rng_state
 from minidl._types import (
@@ -170,7 +172,6 @@ from minidl.ops.shape import (
     unsqueeze,
 )
 from minidl.ops.softmax import log_softmax, softmax
-from minidl.serialization import load, save
 
 __version__ = "0.1.0"
 
@@ -184,6 +185,25 @@ uint8 = NAMES["uint8"]
 bool = NAMES["bool"]
 clip, concat, subtract, multiply, divide, negative, absolute = clamp, cat, sub, mul, div, neg, abs
 
-from minidl import backends, cuda, nn, optim, utils  # noqa: E402 - they use the names above
-from minidl.compiler import compile  # noqa: E402
+if TYPE_CHECKING:
+    from minidl import backends, compiler, cuda, datasets, nn, optim, serialization, utils
+    from minidl._printing import set_printoptions
+    from minidl.compiler import compile
+    from minidl.serialization import load, save
+else:
+    __getattr__, __dir__ = on_first_use(__name__, {
+        "backends": "minidl.backends",
+        "compile": "minidl.compiler.compiled",
+        "compiler": "minidl.compiler",
+        "cuda": "minidl.cuda",
+        "datasets": "minidl.datasets",
+        "load": "minidl.serialization",
+        "nn": "minidl.nn",
+        "optim": "minidl.optim",
+        "save": "minidl.serialization",
+        "serialization": "minidl.serialization",
+        "set_printoptions": "minidl._printing",
+        "utils": "minidl.utils",
+    })
+    __all__ = [name for name in __dir__() if not name.startswith("_")]
 

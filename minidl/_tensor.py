@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl import _printing, _random, _types
+from minidl import _random, _types
 from minidl._devices.registry import backend_of
 from minidl._ext import core
 from minidl._ext.core import Parameter, Tensor
@@ -41,13 +41,13 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     Raises ``RuntimeError`` for tensors on the tape and ``TypeError`` for tensors on another device, unless ``force``.
     """
     if force:
-        return self.detach().cpu()._raw
+        return self.detach().cpu()._expose()
     if self.requires_grad:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     if self.device.type != "cpu":
         raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor "
                         "to host memory first.")
-    return self._raw
+    return self._expose()
 
 
 def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -108,6 +108,8 @@ def _contains(self: Tensor, element: Any) -> bool:
 
 
 def _repr(self: Tensor) -> str:
+    from minidl import _printing
+
     grad_fn = self.grad_fn
     text = _printing.tensor_repr(
         self._backend.to_host(self._raw), str(self.device), self.requires_grad, grad_fn and grad_fn.name())
@@ -325,8 +327,8 @@ def _methods() -> dict[str, Any]:
     table |= {
         "type": type_, "dim": lambda self: self.ndim, "nelement": numel,
         "element_size": lambda self: self._raw.itemsize,
-        "view_as": lambda self, other: shape.view(self, other.shape),
-        "reshape_as": lambda self, other: shape.reshape(self, other.shape),
+        "view_as": lambda self, other: shape.view(self, other._raw.shape),
+        "reshape_as": lambda self, other: shape.reshape(self, other._raw.shape),
         "expand_as": lambda self, other: shape.expand(self, other.shape),
         "type_as": lambda self, other: to(self, other.dtype),
         "is_floating_point": lambda self: self.dtype.is_floating_point,
@@ -335,8 +337,7 @@ def _methods() -> dict[str, Any]:
         "where": lambda self, condition, other: pointwise.where(condition, self, other),
         "ravel": lambda self: shape.reshape(self, -1),
         "allclose": allclose, "equal": equal,
-        "T": property(lambda self: shape.permute(self, *reversed(range(self.ndim))),
-                      doc="The tensor with its dimensions in reverse order, a view."),
+        "T": property(shape.backwards, doc="The tensor with its dimensions in reverse order, a view."),
         "mT": property(lambda self: shape.transpose(self, -2, -1), doc="The last two dimensions swapped, a view."),
         "itemsize": property(lambda self: self._raw.itemsize, doc="Bytes of one number."),
         "nbytes": property(lambda self: self._raw.nbytes, doc="Bytes of all numbers."),

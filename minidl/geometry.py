@@ -89,7 +89,7 @@ class Pool2dGeometry(_Geometry):
     # struct Pool2d in minidl/_ext/geometry.pxd lists the same fields in the same order.
     fields = ("N", "C", "H", "W", "KH", "KW", "OH", "OW", "stride_h", "stride_w", "pad_h", "pad_w",
               "dilation_h", "dilation_w")
-    __slots__ = fields
+    __slots__ = (*fields, "halves")
     N: int
     C: int
     H: int
@@ -104,9 +104,13 @@ class Pool2dGeometry(_Geometry):
     pad_w: int
     dilation_h: int
     dilation_w: int
+    halves: bool  # windows of 2x2 side by side, all of them inside
 
     def __init__(self, **values: int) -> None:
         super().__init__(**values)
+        object.__setattr__(self, "halves", (
+            self.KH, self.KW, self.stride_h, self.stride_w, self.pad_h, self.pad_w, self.dilation_h, self.dilation_w,
+            self.OH, self.OW) == (2, 2, 2, 2, 0, 0, 1, 1, self.H // 2, self.W // 2))
         object.__setattr__(self, "input_shape", (self.N, self.C, self.H, self.W))
         object.__setattr__(self, "output_shape", (self.N, self.C, self.OH, self.OW))
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from minidl._devices.cpu import CPU
 from minidl._devices.reference import Reference
 from minidl._ext import instruction_set, threads
+from minidl._ext.pixels import gather_scaled
 from minidl.geometry import avg_pool2d_geometry, max_pool2d_geometry
 
 CPU_DEVICE, REFERENCE = CPU(), Reference()
@@ -82,6 +83,58 @@ def test_sgd(isa, momentum, nesterov, weight_decay, maximize, size):
                             maximize)
     for one, two in zip(mine, theirs, strict=True):
         assert_close(one, two)
+
+
+@pytest.mark.parametrize("beta1", [0.9, 0.3])
+@pytest.mark.parametrize("weight_decay, decoupled", [(0.0, False), (0.01, False), (0.01, True)])
+@pytest.mark.parametrize("amsgrad", [False, True])
+@pytest.mark.parametrize("maximize", [False, True])
+@pytest.mark.parametrize("size", [1, 15, 16, 100])
+def test_adam(isa, beta1, weight_decay, decoupled, amsgrad, maximize, size):
+    mine = [numbers(size), *(np.zeros(size, np.float32) for _ in range(3))]
+    theirs = [each.copy() for each in mine]
+    for step in (1, 2, 3):
+        grad = numbers(size, seed=step)
+        for device, (parameter, average, square, largest) in ((CPU_DEVICE, mine), (REFERENCE, theirs)):
+            device.adam_step([parameter], [grad], [average], [square], [largest] if amsgrad else None, [step], 0.1,
+                             beta1, 0.99, 1e-8, weight_decay, amsgrad, maximize, decoupled)
+    for one, two in zip(mine, theirs, strict=True):
+        assert_close(one, two)
+
+
+@pytest.mark.parametrize("shape", [(256,), (1,), (3, 5), (16,), (17,), (28, 28), (0,), ()])
+@pytest.mark.parametrize("mean, std", [(0.0, 1.0), (0.1307, 0.3081), (-3.0, 1e-3)])
+def test_scaled_pixels_have_the_bits_of_numpy(isa, shape, mean, std):
+    images = (np.arange(300 * int(np.prod(shape))) * 7 % 256).astype(np.uint8).reshape(300, *shape)
+    rows = np.array([5, 299, 0, 5, -1, -300, 17])
+    expected = (images[rows].astype(np.float32) / np.float32(255) - np.float32(mean)) / np.float32(std)
+    batch = gather_scaled(images, rows, mean, std)
+    assert batch.dtype == np.float32
+    np.testing.assert_array_equal(batch, expected)
+
+
+def test_scaled_pixels_by_several_threads(isa):
+    images = np.random.default_rng(0).integers(0, 256, (50, 100, 100)).astype(np.uint8)
+    rows = np.random.default_rng(1).integers(-50, 50, 501)
+    before = threads.get_num_threads()
+    try:
+        batches = [threads.set_num_threads(count) or gather_scaled(images, rows, 0.5, 0.25) for count in (1, 2, 3)]
+    finally:
+        threads.set_num_threads(before)
+    for batch in batches:
+        np.testing.assert_array_equal(batch, (images[rows] / np.float32(255) - np.float32(0.5)) / np.float32(0.25))
+
+
+def test_pixels_that_the_kernel_leaves_to_numpy():
+    images, rows = np.zeros((4, 6), np.uint8), np.array([0, 1])
+    for odd in (images.T, images[:, ::2], images.astype(np.int16), np.uint8(3)):
+        assert gather_scaled(np.asarray(odd), rows, 0, 1) is None
+    for odd in (rows.astype(np.int32), rows[None], np.arange(4)[::2]):
+        assert gather_scaled(images, odd, 0, 1) is None
+    for row in (4, -5, 2**62):
+        with pytest.raises(IndexError, match=f"index {row} is out of bounds for axis 0 with size 4"):
+            gather_scaled(images, np.array([0, row]), 0, 1)
+    assert gather_scaled(images, np.zeros(0, np.int64), 0, 1).shape == (0, 6)
 
 
 @settings(max_examples=60, deadline=None)

@@ -261,6 +261,17 @@ def test_data_may_be_cut_by_the_user(tiny):
     np.testing.assert_array_equal(tiny.fetch([1, 0])[1], [1, 4])
 
 
+@pytest.mark.parametrize("cut", [np.s_[::2], np.s_[:, ::2, 1:], np.s_[::-1]], ids=str)
+def test_data_that_lies_in_strides(root, cut):
+    dataset = Tiny(root, mean=0.1307, std=0.3081)
+    whole, rows = ARRAYS[IMAGES][cut], [2, 0, -1]
+    dataset.data = whole
+    images, _ = dataset.fetch(rows)
+    assert images.is_contiguous()
+    expected = (whole[rows] / np.float32(255) - np.float32(0.1307)) / np.float32(0.3081)
+    np.testing.assert_array_equal(images[:, 0], expected)
+
+
 def test_a_batch_costs_one_gather_and_no_copy(tiny, monkeypatch):
     calls = []
     monkeypatch.setattr(Tiny, "fetch", lambda self, rows: calls.append(rows) or MNIST.fetch(self, rows))

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from signatures import assert_called_alike
 
+import minidl
 from minidl._devices.cpu import CPU
 from minidl._devices.reference import Reference
+from minidl._ext.views import plain_key, whole_shape
 
 DEVICES = [Reference(), CPU()]
 device = pytest.mark.parametrize("F", DEVICES, ids=["reference", "cpu"])
@@ -284,3 +286,69 @@ def test_signatures_are_those_of_the_reference():
         if not name.startswith("_"):
             theirs, ours = (getattr(F, name) for F in DEVICES)
             assert_called_alike(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ((-1,), (24,)),
+        ((4, -1), (4, 6)),
+        (((2, 12),), (2, 12)),
+        (([2, -1, 3],), (2, 4, 3)),
+        ((24, 1, 1), (24, 1, 1)),
+        # left to whoever words the error, or accepts other kinds of numbers
+        ((-1, -1), None),
+        ((5, -1), None),
+        ((23,), None),
+        ((-2, -12), None),
+        ((0, -1), None),
+        ((2**32, 2**32, 24), None),
+        ((2**70, -1), None),
+        ((True, 24), None),
+        ((np.int64(24),), None),
+        ((2.0, 12), None),
+        ((np.array([2, 12]),), None),
+        ((), None),
+    ],
+)
+def test_a_shape_at_once(sizes, expected):
+    assert whole_shape(sizes, 24) == expected
+    x = minidl.arange(24)
+    if expected is not None:
+        assert x.view(*sizes).shape == x.reshape(*sizes).shape == expected
+
+
+@pytest.mark.parametrize("sizes", [(-1, -1), (5, -1), (23,), (-2, -12), (2**32, 2**32, 24), (2**70, -1)])
+def test_a_shape_that_does_not_fit(sizes):
+    for change in (minidl.arange(24).view, minidl.arange(24).reshape):
+        with pytest.raises(RuntimeError, match=r"invalid for input of size 24|only one dimension"):
+            change(*sizes)
+
+
+def test_no_size_at_all():
+    assert whole_shape((), 1) == ()
+    assert minidl.zeros(0, 3).reshape(3, -1).shape == (3, 0)
+
+
+@pytest.mark.parametrize(
+    "key", [1, -2, slice(1, None), (0, 2), (..., -1), (None, 1, ...), (slice(None, None, 2), None), ()])
+def test_a_plain_key(key):
+    x = np.arange(12).reshape(3, 4)
+    assert plain_key(key, x.shape) == (key if isinstance(key, tuple) else (key,))
+    np.testing.assert_array_equal(minidl.from_numpy(x)[key].numpy(), x[key])
+
+
+@pytest.mark.parametrize(
+    "key",
+    [3, -4, 2**70, -(2**70), (0, 4), (0, 0, 0), (..., ...), slice(None, None, -1), slice(None, None, 0), 1.5, "a"])
+def test_a_key_that_does_not_fit(key):
+    assert plain_key(key, (3, 4)) is None
+    with pytest.raises((IndexError, ValueError)):
+        minidl.zeros(3, 4)[key]
+
+
+@pytest.mark.parametrize("key", [True, np.int64(1), [0, 2], np.array([1])])
+def test_a_key_of_another_kind(key):
+    x = np.arange(12).reshape(3, 4)
+    assert plain_key(key, x.shape) is None
+    np.testing.assert_array_equal(minidl.from_numpy(x)[key].numpy(), x[key])

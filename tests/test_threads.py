@@ -16,10 +16,24 @@ def printed(code, **environment):
 
 
 def test_the_environment_is_left_as_it_was():
-    code = "import os, minidl; print(os.environ.get('GOMP_SPINCOUNT'), os.environ.get('OMP_WAIT_POLICY'))"
-    assert printed(code) == ["None", "None"]
-    assert printed(code, GOMP_SPINCOUNT="7") == ["7", "None"]
-    assert printed(code, OMP_WAIT_POLICY="passive") == ["None", "passive"]
+    names = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS"
+    code = f"import os, minidl; print(*(os.environ.get(name) for name in {names}))"
+    for mine in (["None", "None", "4"], ["7", "None", "1"], ["None", "passive", "3"]):
+        set_by_me = {name: value for name, value in zip(names, mine, strict=True) if value != "None"}
+        assert printed(code, **set_by_me) == mine
+    without = f"import os; os.environ.pop('OPENBLAS_NUM_THREADS', None); {code}"
+    assert printed(without) == ["None", "None", "None"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_import_starts_no_thread():
+    code = """
+import os, numpy
+before = os.listdir("/proc/self/task")
+import minidl
+print(len(os.listdir("/proc/self/task")) - len(before))
+"""
+    assert printed(code) == ["0"]
 
 
 def test_openmp_is_told_to_spin_briefly_unless_somebody_chose():
@@ -125,13 +139,14 @@ print(len(os.listdir("/proc/self/task")) - before)
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_the_threads_of_an_idle_process_sleep():
-    code = TRAIN + """
-import os, time
+    # NumPy's OpenBLAS has threads of its own, which spin for a tenth of a second when they begin
+    code = "import os, numpy\nof_numpy = os.listdir('/proc/self/task')\n" + TRAIN + """
+import time
 fresh()
 train(0, [])
 a = minidl.rand(512, 512)
 a @ a
-others = [task for task in os.listdir("/proc/self/task") if int(task) != os.getpid()]
+others = [task for task in os.listdir("/proc/self/task") if task not in of_numpy]
 
 def states():
     found = []

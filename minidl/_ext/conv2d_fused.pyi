@@ -15,7 +15,7 @@ def conv2d_relu_pool_backward(
     grad_output: np.ndarray,
     codes: np.ndarray,
     input: np.ndarray,
-    weight: np.ndarray,
+    weight: np.ndarray | None,
     geometry: Conv2dGeometry,
     needs_input: bool = True,
 ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]: ...

@@ -75,11 +75,10 @@ def conv2d_relu_pool_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray 
 def conv2d_relu_pool_backward(cnp.ndarray grad_output, cnp.ndarray codes, cnp.ndarray input, cnp.ndarray weight,
                               geometry, bint needs_input=True):
     """(grad_input (N, C, H, W) or None, grad_weight (OC, C, KH, KW), grad_bias (OC,)) from grad_output and codes
-    (N, OC, OH // 2, OW // 2)."""
+    (N, OC, OH // 2, OW // 2).  ``weight`` may be None where grad_input is not wanted."""
     cdef const Conv2d* g = conv2d_fields(geometry.packed)
     cdef bint channels = direct_kernel(BACKWARD_WEIGHT, g, grad_output, input) == DIRECT_CHANNELS
     cdef Kernel kernel_input = AUTO
-    both_float32(input, weight)
     if needs_input:
         kernel_input = direct_kernel(BACKWARD_INPUT, g, grad_output, weight)
     if cnp.PyArray_TYPE(codes) != cnp.NPY_UINT8:
@@ -88,7 +87,9 @@ def conv2d_relu_pool_backward(cnp.ndarray grad_output, cnp.ndarray codes, cnp.nd
         raise ValueError(f"conv2d: expected grad_output and codes of {[g.N, g.OC, g.OH // 2, g.OW // 2]}, got "
                          f"{list((<object>grad_output).shape)} and {list((<object>codes).shape)}")
     grad_output, codes, input = contiguous(grad_output), contiguous(codes), contiguous(input)
-    weight = contiguous(weight)
+    if needs_input:
+        both_float32(input, weight)
+        weight = contiguous(weight)
     cdef const unsigned char* code = <const unsigned char*>cnp.PyArray_DATA(codes)
     cdef cnp.npy_intp size = g.OC
     cdef cnp.ndarray grad_weight = new_planes(g.OC, g.C, g.KH, g.KW, cnp.NPY_FLOAT), grad_input = None

@@ -1,6 +1,34 @@
 from minidl._ext.storage cimport Storage
 
 
+cdef class Deferred:
+    cdef readonly tuple chain           # names of the ops
+    cdef readonly tuple shape
+    cdef readonly object dtype          # NumPy's
+    cdef readonly str function          # the device function that does them all
+    cdef object backend
+    cdef list raws                      # its arguments
+    cdef list storages                  # of its arguments
+    cdef object array                   # once it is computed
+    cdef Py_ssize_t place               # in the list of those that wait, -1 outside
+    cdef object finish(self)
+    cdef int enter(self) except -1
+    cdef void leave(self) noexcept
+
+
+cdef class PooledCodes:
+    cdef readonly object codes
+    cdef readonly tuple shape
+    cdef readonly object backend
+    cdef object indices(self)
+
+
+cdef class PooledGrad:
+    cdef readonly object grad_output
+    cdef readonly PooledCodes codes
+    cdef readonly bint rectified
+
+
 cdef class Op:
     cdef readonly str name
     cdef readonly object grad_name
@@ -11,12 +39,17 @@ cdef class Op:
     cdef unsigned long output_mask      # save the first output if one of these arguments needs a gradient
     cdef readonly int promotion
     cdef unsigned long save_masks[8]
+    cdef object defers                  # whether a call may wait
+    cdef dict joins                     # chain of a first argument that waits -> (device function, condition)
+    cdef readonly bint takes_pooled     # whether the rule takes a PooledGrad
     cdef object bound_backend
     cdef object bound
     cdef unsigned long bound_at         # the number of ``rebind`` calls when it was bound
     cdef object bind(self, object backend)
     cdef object call(self, tuple args)
     cdef object run(self, object backend, list raws)
+    cdef object wait(self, tuple args, list raws, object backend)
+    cdef object join(self, Deferred waiting, list raws, object backend)
     cdef Node record(self, tuple args, list raws)
     cdef Tensor wrap_output(self, object raw, object backend, Tensor first, tuple args)
 
@@ -43,6 +76,7 @@ cdef class Node:
     cdef object __weakref__
     cdef int save(self, object raw, Storage storage, int origin) except -1
     cdef list unpack(self)
+    cdef list unpack_computed(self)
     cdef list unpack_tensors(self)
     cdef int release(self) except -1
     cdef int edge_output(self, Py_ssize_t index)
@@ -78,6 +112,9 @@ cdef class View:
 
 
 cdef Tensor wrap(object raw, object backend)
+cdef object raw_of(Tensor tensor)
+cdef object dense(object grad)
+cdef int compute_waiting(Storage storage) except -1
 cdef Tensor wrap_on(object raw, object backend, Storage storage, Node node, int output_nr)
 cdef bint is_grad_enabled() noexcept
 cdef bint set_grad(bint enabled) noexcept

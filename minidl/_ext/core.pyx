@@ -22,6 +22,7 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from libc.stdlib cimport realloc
 
 from minidl._ext.storage cimport Storage
 
@@ -170,7 +171,8 @@ cdef Tensor wrap_on(object raw, object backend, Storage storage, Node node, int 
     return tensor
 
 
-# Op, Node and Tensor know each other's fields, so they are one module in three files.
+# Op, Node and Tensor know each other's fields, so they are one module in four files.
+include "deferred.pxi"
 include "op.pxi"
 include "node.pxi"
 include "tensor.pxi"
@@ -194,11 +196,15 @@ def rebind():
 
 
 def with_gradients(list tensors not None):
-    """{backend: (tensors, their raw arrays, those of their gradients)} of the tensors that have a gradient."""
+    """{backend: (tensors, their raw arrays, those of their gradients)} of the tensors that have a gradient.
+
+    The tensors are going to be changed: what waits is computed first.
+    """
     cdef dict found = {}
     cdef tuple entry = None
     cdef object last = None
     cdef Tensor tensor
+    compute_waiting(None)
     for tensor in tensors:
         if tensor.grad_tensor is None:
             continue
@@ -206,8 +212,8 @@ def with_gradients(list tensors not None):
             last = tensor.backend
             entry = found.setdefault(last, ([], [], []))
         (<list>entry[0]).append(tensor)
-        (<list>entry[1]).append(tensor.raw)
-        (<list>entry[2]).append(tensor.grad_tensor.raw)
+        (<list>entry[1]).append(raw_of(tensor))
+        (<list>entry[2]).append(raw_of(tensor.grad_tensor))
     return found
 
 
@@ -224,7 +230,7 @@ def kept_raws(state, list tensors not None, str key not None):
             missing = True
             raws.append(None)
         else:
-            raws.append((<Tensor?>value).raw)
+            raws.append(raw_of(<Tensor?>value))
     return raws, missing
 
 

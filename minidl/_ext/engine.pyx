@@ -13,7 +13,8 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_DECREF
 from libc.stdlib cimport free, realloc
 
-from minidl._ext.core cimport (Node, Op, REGISTRY, Tensor, graph_namespace, is_floating, set_grad, wrap)
+from minidl._ext.core cimport (Node, Op, PooledGrad, REGISTRY, Tensor, compute_waiting, dense, graph_namespace,
+                               is_floating, raw_of, set_grad, wrap)
 from minidl._ext.storage cimport Storage
 
 cnp.import_array()
@@ -126,7 +127,9 @@ cdef class Run:
         before = waiting.grads[number]
         if before is None:
             waiting.grads[number] = grad
-        elif self.graph:
+            return 0
+        before, grad = dense(before), dense(grad)
+        if self.graph:
             waiting.grads[number] = REGISTRY["add"](before, grad)
         elif number < 64 and (waiting.ours >> number) & 1:
             self.backend.add_(before, grad)
@@ -151,10 +154,10 @@ cdef class Run:
         return 0
 
     cdef object as_tensor(self, object grad):
-        return grad if self.graph or grad is None else wrap(grad, self.backend)
+        return grad if self.graph or grad is None else wrap(dense(grad), self.backend)
 
     cdef object from_tensor(self, object grad):
-        return grad if self.graph or grad is None else (<Tensor?>grad).raw
+        return grad if self.graph or grad is None else raw_of(<Tensor?>grad)
 
     cdef object run_hooks(self, object hooks, object grad):
         cdef object tensor = self.as_tensor(grad)
@@ -175,6 +178,9 @@ cdef class Run:
     cdef int prepare(self, Node node, list grads) except -1:
         """Hooks, kept gradients and captures of a node's outputs, in PyTorch's order."""
         cdef Tensor kept
+        if type(grads[0]) is PooledGrad and (not node.op.takes_pooled or node.retained is not None
+                                             or self.captures is not None):
+            grads[0] = dense(grads[0])
         while node.output_meta is not None and len(grads) < len(node.output_meta):
             grads.append(None)
         if node.hooks is not None:
@@ -200,7 +206,10 @@ cdef class Run:
         if node.function is not None:
             result = self.call_function(node, grads)
         elif not self.graph and len(grads) == 1 and len(node.saved) <= 2:
-            saved = node.unpack()
+            if node.op.takes_pooled and type(grads[0]) is not PooledGrad:
+                saved = node.unpack_computed()
+            else:
+                saved = node.unpack()
             if len(saved) == 2:
                 result = node.op.backward(self.F, node, grads[0], saved[0], saved[1])
             elif len(saved) == 1:
@@ -210,7 +219,7 @@ cdef class Run:
         else:
             arguments = [self.F, node]
             arguments += grads
-            arguments += node.unpack_tensors() if self.graph else node.unpack()
+            arguments += node.unpack_tensors() if self.graph else node.unpack_computed()
             result = node.op.backward(*arguments)
         if not self.keep:
             node.release()
@@ -256,15 +265,17 @@ cdef class Run:
     cdef int accumulate(self, Tensor leaf, object grad, bint ours) except -1:
         """Add ``grad`` to ``leaf.grad``."""
         cdef Tensor before = leaf.grad_tensor
+        grad = dense(grad)
         if self.graph:
             # a tensor of its own also here: the rules hand one gradient to several leaves
             leaf.grad_tensor = REGISTRY["copy"](grad) if before is None else REGISTRY["add"](before, grad)
         elif before is None:
             leaf.grad_tensor = wrap(grad if ours else self.backend.copy(grad), leaf.backend)
         elif before.needs_grad():
-            leaf.grad_tensor = wrap(self.backend.add(before.raw, grad), leaf.backend)
+            leaf.grad_tensor = wrap(self.backend.add(raw_of(before), grad), leaf.backend)
         else:
-            self.backend.add_(before.raw, grad)
+            compute_waiting(before.storage)
+            self.backend.add_(raw_of(before), grad)
             before.storage.version += 1
         return 0
 

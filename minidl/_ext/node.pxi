@@ -47,7 +47,7 @@ cdef class Node:
 
     def saved_values(self, F):
         """The saved values as the rule takes them: raw arrays for a device, Tensors for the graph namespace."""
-        return self.unpack_tensors() if F is GRAPH else list(self.unpack())
+        return self.unpack_tensors() if F is GRAPH else self.unpack_computed()
 
     def _saved_tensors(self):
         return self.unpack_tensors()
@@ -87,6 +87,17 @@ cdef class Node:
                     "changed it, or .clone() it first.")
         return self.saved
 
+    cdef list unpack_computed(self):
+        """The same without results that wait."""
+        cdef list values = []
+        for raw in self.unpack():
+            if type(raw) is Deferred:
+                raw = (<Deferred>raw).finish()
+            elif type(raw) is PooledCodes:
+                raw = (<PooledCodes>raw).indices()
+            values.append(raw)
+        return values
+
     cdef str describe_saved(self, Py_ssize_t i):
         cdef int origin = self.saved_edges[i]
         return f"is output {-1 - origin} of" if origin < 0 else f"is argument {origin} of"
@@ -97,7 +108,7 @@ cdef class Node:
         cdef Py_ssize_t i
         cdef object raw, edge
         cdef int origin
-        for i, raw in enumerate(self.unpack()):
+        for i, raw in enumerate(self.unpack_computed()):
             origin = self.saved_edges[i]
             storage = self.saved_storages[i]
             if storage is None:

@@ -15,10 +15,15 @@ cdef class Op:
     promotion     how the dtypes of the arguments are brought together first: "arithmetic", "float" (integers become
                   the default float), "compare"; "subtract" and "count" refuse bool, "bits" refuses fractions
     forward       ``forward(F, *raw_arguments)`` where the op is more than one device function
+    defers        ``defers(backend, raw_arguments, needs_input_gradient)``: the shape of the result if it may wait, else
+                  None
+    joins         {chain of ops: (device function, condition)}: what this op is together with a first argument that
+                  waits, if ``condition(*further arguments)`` holds; it waits too if it has no condition (None)
+    takes_pooled  the rule takes the gradient of an image also as a ``PooledGrad``
     """
 
     def __init__(self, name, grad_name=None, backward=None, saves=None, saves_output=False, outputs=1, view=False,
-                 promotion=None, forward=None):
+                 promotion=None, forward=None, defers=None, joins=None, takes_pooled=False):
         self.name = name
         self.grad_name = grad_name or "".join(part.capitalize() for part in name.split("_")) + "Backward0"
         self.backward = backward
@@ -30,6 +35,9 @@ cdef class Op:
         self.outputs = outputs
         self.view = view
         self.forward = forward
+        self.defers = defers
+        self.joins = joins
+        self.takes_pooled = takes_pooled
         self.promotion = (None, "arithmetic", "float", "compare", "subtract", "count", "bits").index(promotion)
         for position, wanted_by in (saves or {}).items():
             for other in wanted_by:
@@ -64,8 +72,37 @@ cdef class Op:
             return function(raws[0], raws[1], raws[2])
         return function(*raws)
 
+    cdef object wait(self, tuple args, list raws, object backend):
+        """A Deferred for this call, or None where it has to be computed at once."""
+        cdef list storages = []
+        cdef Tensor tensor
+        for argument in args:
+            if isinstance(argument, Tensor):
+                tensor = <Tensor>argument
+                if tensor.storage.exposed or (tensor.storage.bin < 0 and tensor.storage.owner is not None):
+                    return None
+                storages.append(tensor.storage)
+        tensor = <Tensor>args[0]
+        shape = self.defers(backend, raws, minidl_grad_enabled and tensor.needs_grad())
+        return None if shape is None else deferred(self.name, (self.name,), raws, storages, shape, backend)
+
+    cdef object join(self, Deferred waiting, list raws, object backend):
+        """This op and those before it in one: a Deferred, or the result of the device; None if it cannot be."""
+        cdef tuple found = self.joins.get(waiting.chain)
+        if found is None:
+            return None
+        function, condition = found
+        if condition is None:
+            return deferred(function, waiting.chain + (self.name,), waiting.raws, waiting.storages, waiting.shape,
+                            backend)
+        if not condition(*raws[1:]):
+            return None
+        output, codes = getattr(backend, function)(*waiting.raws)
+        return output, PooledCodes(codes, waiting.shape, backend)
+
     cdef object call(self, tuple args):
         cdef Py_ssize_t i, n
+        cdef Deferred waiting = None
         cdef Tensor tensor, first = None
         cdef object argument, result, backend = None
         cdef bint needs = False
@@ -87,6 +124,11 @@ cdef class Op:
                     raise RuntimeError(
                         f"{self.name}: expected all tensors to be on the same device, but found at least two "
                         f"devices, {backend.device} and {tensor.backend.device}; move one with .to(...)")
+                if type(tensor.raw) is Deferred:
+                    if i == 0 and self.joins is not None and (<Deferred>tensor.raw).array is None:
+                        waiting = <Deferred>tensor.raw
+                    else:
+                        raw_of(tensor)
                 raws[i] = tensor.raw
                 if recording and not needs:
                     needs = tensor.needs_grad()
@@ -94,9 +136,20 @@ cdef class Op:
                 raws[i] = argument
         if backend is None:
             raise TypeError(f"{self.name}(): expected a Tensor, got {', '.join(type(a).__name__ for a in args)}")
-        result = self.run(backend, raws)
+        result = None
+        if waiting is not None:
+            result = self.join(waiting, raws, backend)
+            if result is None:
+                raws[0] = raw_of(first)
+        elif self.defers is not None:
+            result = self.wait(args, raws, backend)
+        if result is None:
+            result = self.run(backend, raws)
         if self.outputs == 1 and type(result) is not tuple:
-            tensor = self.wrap_output(result, backend, first, args)
+            if type(result) is Deferred:
+                tensor = new_tensor(result, backend, Storage.__new__(Storage))
+            else:
+                tensor = self.wrap_output(result, backend, first, args)
             if needs and is_floating(tensor.raw):
                 node = self.record(args, raws)
                 if self.output_mask:
@@ -263,6 +316,8 @@ def inplace(Op op not None, Tensor self not None, *args):
         if full[0] is not self:
             return assign_cast(op, self, full)
     require_writable(op, self)
+    if _waiting_count:
+        compute_waiting(self.storage)
     cdef list raws = []
     for argument in full:
         if isinstance(argument, Tensor):
@@ -271,7 +326,7 @@ def inplace(Op op not None, Tensor self not None, *args):
                 raise RuntimeError(
                     f"{op.name}_: expected all tensors to be on the same device, but found at least two devices, "
                     f"{self.backend.device} and {tensor.backend.device}; move one with .to(...)")
-            raws.append(tensor.raw)
+            raws.append(raw_of(tensor))
             if recording and not needs:
                 needs = tensor.needs_grad()
         else:
@@ -326,7 +381,7 @@ cdef object assign_cast(Op op, Tensor self, tuple args):
 
 cdef int require_writable(Op op, Tensor self) except -1:
     """Refuse to write where memory is read-only, or where several places of the tensor are one place in memory."""
-    cdef object raw = self.raw
+    cdef object raw = raw_of(self)
     if cnp.PyArray_CheckExact(raw) and not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>raw):
         raise RuntimeError(f"{op.name}_: the memory under this tensor is read-only (it came from a read-only array); "
                            "use .clone() first")
@@ -344,7 +399,7 @@ cdef int keep_original(Op op, Node node, Tensor self) except -1:
     """Where the rule wants what ``self`` held before the change: keep a copy of it."""
     cdef object raw
     if op.save_masks[0] and node.saved_storages[0] is not None:
-        raw = self.backend.copy(self.raw)
+        raw = self.backend.copy(raw_of(self))
         node.saved[0] = raw
         node.saved_storages[0] = (<Tensor>wrap(raw, self.backend)).storage
         node.saved_versions[0] = 0

@@ -14,16 +14,16 @@ from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cython.parallel cimport prange
 from libc.math cimport pow as power
-from libc.math cimport sqrt, sqrtf
+from libc.math cimport sqrt
 
 from minidl._ext.instruction_set cimport isa_level
-from minidl._ext.reals cimport GIL_MICROSECONDS, float_type, real
+from minidl._ext.reals cimport GIL_MICROSECONDS, float_type
 from minidl._ext.threads cimport team
 
 cnp.import_array()
 
 cdef enum:
-    BLOCK = 512     # numbers that Adam takes through its loops before the next
+    BLOCK = 512     # float64 numbers that Adam takes through its loops before the next
 
 cdef double SGD_MICROSECONDS = 0.0004, ADAM_MICROSECONDS = 0.0012   # for one number, on one thread
 
@@ -37,9 +37,14 @@ cdef extern from *:
     struct sgd_rule:
         float lr, momentum, keep, weight_decay, sign
         bint nesterov
+    struct adam_rule:
+        float weight, rest, beta2, keep, eps, weight_decay, shrink, sign
+        bint decoupled, from_average
     struct optimizer_runs:
         void (*sgd)(const sgd_rule* rule, bint first, float* parameter, const float* grad, float* buffer,
                     Py_ssize_t n) noexcept nogil
+        void (*adam)(const adam_rule* rule, float step_size, float root, float* parameter, const float* grad,
+                     float* exp_avg, float* exp_avg_sq, float* largest, Py_ssize_t n) noexcept nogil
     const optimizer_runs* optimizer_runs_for(int level) noexcept nogil
 
 
@@ -69,6 +74,7 @@ cdef struct SGD:
 cdef struct Adam:
     double lr, beta1, beta2, eps, weight_decay, sign
     bint decoupled
+    adam_rule single    # the same for float32
 
 
 cdef void sgd_run(const SGD* o, const Row* row, double* parameter, const double* grad, double* buffer,
@@ -86,25 +92,17 @@ cdef void sgd_run(const SGD* o, const Row* row, double* parameter, const double*
         parameter[i] = parameter[i] - o.lr * gradient
 
 
-cdef inline real root_of(real x) noexcept nogil:
-    if real is float:
-        return sqrtf(x)
-    else:
-        return sqrt(x)
-
-
-cdef void adam_run(const Adam* o, const Row* row, real* parameter, const real* grad, real* exp_avg, real* exp_avg_sq,
-                   real* largest, Py_ssize_t n) noexcept nogil:
-    """all arrays: (n,) with n up to BLOCK; largest NULL without amsgrad
+cdef void adam_run(const Adam* o, const Row* row, double* parameter, const double* grad, double* exp_avg,
+                   double* exp_avg_sq, double* largest, Py_ssize_t n) noexcept nogil:
+    """all arrays: (n,) with n up to BLOCK; largest NULL without amsgrad; float32 is in optimizer_runs.c
 
     One loop for each step of the algorithm, with the gradient and then the second moment in the cache: a loop over
     all five arrays has too many pointers for the compiler to prove that vector registers are safe.
     """
-    cdef real scratch[BLOCK]
-    cdef real decay = <real>o.weight_decay, shrink = <real>(1 - o.lr * o.weight_decay), sign = <real>o.sign
-    cdef real weight = <real>(1 - o.beta1), rest = <real>(1 - (1 - o.beta1))
-    cdef real beta2 = <real>o.beta2, keep = <real>(1 - o.beta2)
-    cdef real step_size = <real>row.step_size, root = <real>row.root, eps = <real>o.eps
+    cdef double scratch[BLOCK]
+    cdef double decay = o.weight_decay, shrink = 1 - o.lr * o.weight_decay, sign = o.sign
+    cdef double weight = 1 - o.beta1, rest = 1 - (1 - o.beta1), beta2 = o.beta2, keep = 1 - o.beta2
+    cdef double step_size = row.step_size, root = row.root, eps = o.eps
     cdef Py_ssize_t i
     for i in range(n):
         scratch[i] = sign * grad[i]
@@ -129,7 +127,7 @@ cdef void adam_run(const Adam* o, const Row* row, real* parameter, const real* g
             largest[i] = largest[i] if largest[i] > scratch[i] else scratch[i]
             scratch[i] = largest[i]
     for i in range(n):
-        parameter[i] -= step_size * exp_avg[i] / (root_of(scratch[i]) / root + eps)
+        parameter[i] -= step_size * exp_avg[i] / (sqrt(scratch[i]) / root + eps)
 
 
 cdef void sgd_part(const SGD* o, const Row* row, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
@@ -147,16 +145,18 @@ cdef void sgd_part(const SGD* o, const Row* row, Py_ssize_t at, Py_ssize_t n) no
 
 cdef void adam_part(const Adam* o, const Row* row, Py_ssize_t at, Py_ssize_t n) noexcept nogil:
     cdef void* largest = row.largest
+    if row.is_float:
+        optimizer_runs_for(isa_level()).adam(
+            &o.single, <float>row.step_size, <float>row.root, <float*>row.parameter + at, <const float*>row.grad + at,
+            <float*>row.buffer + at, <float*>row.square + at,
+            <float*>NULL if largest == NULL else <float*>largest + at, n)
+        return
     while n > BLOCK:
         adam_part(o, row, at, BLOCK)
         at += BLOCK
         n -= BLOCK
-    if row.is_float:
-        adam_run[float](o, row, <float*>row.parameter + at, <const float*>row.grad + at, <float*>row.buffer + at,
-                        <float*>row.square + at, <float*>NULL if largest == NULL else <float*>largest + at, n)
-    else:
-        adam_run[double](o, row, <double*>row.parameter + at, <const double*>row.grad + at, <double*>row.buffer + at,
-                         <double*>row.square + at, <double*>NULL if largest == NULL else <double*>largest + at, n)
+    adam_run(o, row, <double*>row.parameter + at, <const double*>row.grad + at, <double*>row.buffer + at,
+             <double*>row.square + at, <double*>NULL if largest == NULL else <double*>largest + at, n)
 
 
 cdef void share(const SGD* sgd, const Adam* adam, const Table* table, Py_ssize_t first,
@@ -281,6 +281,8 @@ def adam_step(list parameters not None, list grads not None, list exp_avgs not N
     same_length(length, [grads, exp_avgs, exp_avg_sqs, steps] + ([max_exp_avg_sqs] if amsgrad else []))
     o.lr, o.beta1, o.beta2, o.eps, o.weight_decay = lr, beta1, beta2, eps, weight_decay
     o.sign, o.decoupled = -1 if maximize else 1, decoupled
+    o.single = adam_rule(1 - beta1, 1 - (1 - beta1), beta2, 1 - beta2, eps, weight_decay, 1 - lr * weight_decay, o.sign,
+                         decoupled, 1 - beta1 < 0.5)
     table.rows = new_rows(length)
     table.length = table.total = 0
     try:

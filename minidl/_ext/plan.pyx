@@ -10,7 +10,7 @@ cimport numpy as cnp
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject, PyObject_CallObject
 
-from minidl._ext.core cimport Tensor, is_grad_enabled, wrap
+from minidl._ext.core cimport Tensor, compute_waiting, is_grad_enabled, raw_of, wrap
 from minidl._ext.instruction_set cimport isa_level
 from minidl._ext.storage cimport AllocationScript, Storage, new_like
 from minidl._ext.threads cimport thread_limit
@@ -59,7 +59,7 @@ cdef class Input:
     cdef cnp.ndarray rest   # where the views point between two calls
 
     def __init__(self, Tensor tensor not None, cnp.ndarray rest not None, list views not None, list offsets not None):
-        self.shape = tensor.raw.shape
+        self.shape = raw_of(tensor).shape
         self.typenum = cnp.PyArray_TYPE(tensor.raw)
         self.backend = tensor.backend
         self.requires_grad = tensor.needs_grad()
@@ -71,6 +71,7 @@ cdef class Input:
         if not isinstance(value, Tensor):
             return False
         cdef Tensor tensor = <Tensor>value
+        raw_of(tensor)
         if not cnp.PyArray_CheckExact(tensor.raw) or tensor.backend is not self.backend:
             return False
         cdef cnp.ndarray array = <cnp.ndarray>tensor.raw
@@ -151,6 +152,7 @@ cdef class Plan:
         cdef Tensor leaf
         cdef tuple entry
         cdef AllocationScript script = AllocationScript(self.arrays)
+        compute_waiting(None)
         self.busy = True
         try:
             for i in range(len(values)):

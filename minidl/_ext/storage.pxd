@@ -7,6 +7,7 @@ cdef class Storage:
     cdef int bin
     cdef public unsigned long version
     cdef readonly object owner
+    cdef public bint exposed            # whether the memory was handed to NumPy or another library
     cdef object __weakref__
 
 

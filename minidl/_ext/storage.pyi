@@ -19,6 +19,7 @@ class Storage:
     @property
     def address(self) -> int: ...
     version: int
+    exposed: bool
 
 @final
 class AllocationScript:

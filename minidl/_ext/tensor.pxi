@@ -225,12 +225,24 @@ cdef class Tensor:
     @property
     def _raw(self):
         """The raw array of the device: an ndarray on the CPU."""
-        return self.raw
+        return raw_of(self)
+
+    @property
+    def _shape(self):
+        """The shape as a plain tuple; unlike ``_raw.shape`` it leaves a result that waits alone."""
+        return shape_of(self.raw)
 
     @property
     def _backend(self):
         """The device's functions over raw arrays."""
         return self.backend
+
+    def _expose(self):
+        """The raw array for somebody who may write to it at any time."""
+        raw = raw_of(self)
+        compute_waiting(self.storage)
+        self.storage.exposed = True
+        return raw
 
     @cython.nonecheck(True)
     def _bump_version(self):

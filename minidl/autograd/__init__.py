@@ -1,6 +1,9 @@
 """Reverse-mode differentiation over the recorded tape."""
 
+from typing import TYPE_CHECKING
+
 from minidl._ext.core import Hooks, RemovableHandle
+from minidl._on_first_use import on_first_use
 from minidl.autograd.backward import backward, grad
 from minidl.autograd.function import Function
 from minidl.autograd.grad_mode import (
@@ -11,7 +14,12 @@ from minidl.autograd.grad_mode import (
     no_grad,
     set_grad_enabled,
 )
-from minidl.autograd.gradcheck import gradcheck, gradgradcheck
+
+if TYPE_CHECKING:
+    from minidl.autograd.finite_differences import gradcheck, gradgradcheck
+else:
+    __getattr__, __dir__ = on_first_use(__name__, dict.fromkeys(
+        ("gradcheck", "gradgradcheck"), "minidl.autograd.finite_differences"))
 
 __all__ = [
     "Function",

@@ -124,7 +124,7 @@ def _block(number: int, calls: list[Recorded], readers: _Readers) -> Block | Non
     block = Block(number, follow["relu"])
     activated = calls[block.relu].result
     after = readers.only(activated, "max_pool2d", "relu_backward")
-    if after is None or "max_pool2d" not in after or not _halves(calls[number], calls[after["max_pool2d"]]):
+    if after is None or "max_pool2d" not in after or not calls[after["max_pool2d"]].arguments[1].halves:
         return block
     block.pool = after["max_pool2d"]
     back = readers.only(calls[block.pool].result[1], "max_pool2d_backward")
@@ -152,13 +152,6 @@ def _with_backward(block: Block, calls: list[Recorded], readers: _Readers, unpoo
     if block.input >= 0 and calls[block.input].arguments[1:] != (conv.arguments[1], conv.arguments[3]):
         return without
     return block
-
-
-def _halves(conv: Recorded, pool: Recorded) -> bool:
-    """Whether a pooling is over windows of 2x2 side by side, all of them inside."""
-    g, made = pool.arguments[1], conv.arguments[3]
-    return (g.KH, g.KW, g.stride_h, g.stride_w, g.pad_h, g.pad_w, g.dilation_h, g.dilation_w, g.OH, g.OW) == (
-        2, 2, 2, 2, 0, 0, 1, 1, made.OH // 2, made.OW // 2)
 
 
 def _undisturbed(block: Block, calls: list[Recorded]) -> bool:

@@ -207,7 +207,8 @@ def _watch_backend(backend: Any, record: Recording, is_ours: Callable[[], bool],
 
     for name in dir(backend):
         function = getattr(backend, name)
-        if not name.startswith("_") and callable(function) and not isinstance(function, type):
+        computes = not name.startswith(("_", "can_"))
+        if computes and callable(function) and not isinstance(function, type):
             _replace(backend, name, watched(name, function), restore)
 
 

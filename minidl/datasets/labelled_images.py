@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minidl._ext.core import Tensor
+from minidl._ext.pixels import gather_scaled
 from minidl._ext.storage import empty
 from minidl.ops.creation import from_numpy
 from minidl.utils.data import Dataset
@@ -123,8 +124,12 @@ class LabelledImages(Dataset[Any]):
         if rows.ndim != 1 or rows.dtype.kind not in "iu":
             raise TypeError(f"{type(self).__name__}.fetch: indices are {rows.dtype} {rows.shape}, "
                             "expected a flat list or array of integers")
-        images = self._scaled(data.take(rows, axis=0)).reshape(len(rows), 1, *data.shape[1:])
-        return _to_tensor(images), _to_tensor(np.asarray(self.targets).take(rows))
+        rows = rows.astype(np.int64, casting="safe", copy=False)
+        images = gather_scaled(data, rows, float(self._mean), float(self._std))
+        if images is None:
+            images = self._scaled(data.take(rows, axis=0))
+        return (_to_tensor(images.reshape(len(rows), 1, *data.shape[1:])),
+                _to_tensor(np.asarray(self.targets).take(rows)))
 
     def __getitems__(self, indices: Sequence[int] | np.ndarray) -> Sequence[tuple[Any, Any]]:
         """PyTorch's protocol for batched fetching: the samples ``indices``, which the loader then collates.

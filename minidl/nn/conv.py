@@ -89,8 +89,8 @@ class _Conv(ConvNd):
     def forward(self, input: Tensor) -> Tensor:
         try:
             weight, bias = self.weight, self.bias
-            fit = self._geometries.get((input._raw.shape, weight._raw.shape))
-            if fit is not None and (bias is None or bias._raw.size == fit.OC):
+            fit = self._geometries.get((input._shape, weight._shape))
+            if fit is not None and (bias is None or bias._shape == (fit.OC,)):
                 return self.op(input, weight, bias, fit)
         except (AttributeError, TypeError):  # no tensor, or another dtype: said properly below
             pass

@@ -30,7 +30,7 @@ class MaxPool2d(SlidingWindow):
 
     def forward(self, input: Tensor) -> Any:
         try:
-            fit = self._geometries.get(input._raw.shape)
+            fit = self._geometries.get(input._shape)
         except AttributeError:  # no tensor: said properly below
             fit = None
         return pool.max_pool2d(input, fit) if fit is not None else self._forward_checked(input)
@@ -65,7 +65,7 @@ class AvgPool2d(SlidingWindow):
 
     def forward(self, input: Tensor) -> Tensor:
         try:
-            fit = self._geometries.get(input._raw.shape)
+            fit = self._geometries.get(input._shape)
             if fit is not None:
                 return pool.avg_pool2d(input, fit, self.count_include_pad, self.divisor_override)
         except (AttributeError, TypeError):  # no tensor, or one of integers: said properly below

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from minidl._ext.core import Op, Tensor
+import numpy as np
+
+from minidl._ext.core import Op, PooledGrad, Tensor
 from minidl.geometry import Conv2dGeometry
 
 
 def _conv2d_backward(F, node, grad, input, weight):
     geometry = node.args[3]
+    if type(grad) is PooledGrad:
+        if node.needs(1) and node.needs(2):
+            return F.conv2d_relu_max_pool2d_backward(grad.grad_output, grad.codes.codes, input, weight, geometry,
+                                                     node.needs(0))
+        grad = grad.dense()
     return (
         F.conv2d_backward_input(grad, weight, geometry) if node.needs(0) else None,
         F.conv2d_backward_weight(grad, input, geometry) if node.needs(1) else None,
@@ -40,7 +47,17 @@ def _conv2d_backward_bias_backward(F, node, grad):
 
 _EACH_FOR_THE_OTHER = {0: (1,), 1: (0,)}
 
-_conv2d = Op("conv2d", "ConvolutionBackward0", backward=_conv2d_backward, saves=_EACH_FOR_THE_OTHER)
+
+def _may_wait(backend, raws, needs_input):
+    """A convolution waits for a ReLU where the device has one pass for both; what is wrong is said at once."""
+    input, weight, bias, geometry = raws
+    if bias is None or bias.size != geometry.OC or not input.dtype == weight.dtype == bias.dtype == np.float32:
+        return None
+    return geometry.output_shape if backend.can_fuse_conv2d(geometry, needs_input) else None
+
+
+_conv2d = Op("conv2d", "ConvolutionBackward0", backward=_conv2d_backward, saves=_EACH_FOR_THE_OTHER,
+             defers=_may_wait, takes_pooled=True)
 Op("conv2d_backward_input", "ConvolutionBackwardBackward0", backward=_conv2d_backward_input_backward,
    saves=_EACH_FOR_THE_OTHER)
 Op("conv2d_backward_weight", "ConvolutionBackwardBackward0", backward=_conv2d_backward_weight_backward,

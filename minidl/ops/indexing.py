@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl._ext.core import Op, Tensor, grad_enabled, inplace
+from minidl._ext.views import plain_key
 from minidl.ops.rules import normalize_dim
 from minidl.ops.shape import _slice
 
@@ -67,16 +68,11 @@ def _raw_key(part: Any) -> Any:
 
 def _parse(input: Tensor, key: Any) -> tuple[tuple[Any, ...], bool]:
     """The key as a tuple for the device, and whether it is basic: ints, slices, None and ``...`` only."""
-    parts = key if isinstance(key, tuple) else (key,)
-    plain = True
-    for part in parts:
-        if type(part) is int or type(part) is slice or part is None or part is Ellipsis:
-            continue
-        plain = False
-        break
-    if not plain:
-        parts = tuple(_raw_key(part) for part in parts)
-        plain = not any(isinstance(part, (np.ndarray, bool)) or hasattr(part, "dtype") for part in parts)
+    parts = plain_key(key, input._raw.shape)
+    if parts is not None:
+        return parts, True
+    parts = tuple(_raw_key(part) for part in (key if isinstance(key, tuple) else (key,)))
+    plain = not any(isinstance(part, (np.ndarray, bool)) or hasattr(part, "dtype") for part in parts)
     taken = 0
     for part in parts:
         if part is None or part is Ellipsis or isinstance(part, bool):

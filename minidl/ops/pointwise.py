@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from minidl._ext.core import Op, Tensor, register
+from minidl._ext.core import Op, PooledGrad, Tensor, register
 from minidl.ops.rules import to_shape
 
 # ---- one argument -------------------------------------------------------------------------------------------------
@@ -54,7 +54,6 @@ _FROM_OUTPUT: dict[str, Any] = {
     "tan": lambda F, node, grad, out: F.mul(grad, F.add(F.square(out), 1.0)),
     "tanh": lambda F, node, grad, out: F.tanh_backward(grad, out),
     "sigmoid": lambda F, node, grad, out: F.sigmoid_backward(grad, out),
-    "relu": lambda F, node, grad, out: F.relu_backward(grad, out),
 }
 
 # flat almost everywhere: the gradient is zero
@@ -64,7 +63,7 @@ _FLAT = ("sign", "floor", "ceil", "round", "trunc")
 _WITHOUT_GRADIENT = ("isnan", "isinf", "isfinite", "logical_not", "bitwise_not")
 
 # integers stay integers in these; the others make the default float of them
-_KEEPS_INTEGERS = {"abs", "square", "relu", "sign", "floor", "ceil", "round", "trunc", "neg"}
+_KEEPS_INTEGERS = {"abs", "square", "sign", "floor", "ceil", "round", "trunc", "neg"}
 
 
 def _unary_op(name: str) -> Op:
@@ -80,6 +79,16 @@ def _unary_op(name: str) -> Op:
 
 _UNARY = {name: _unary_op(name) for name in (*_FROM_INPUT, *_FROM_OUTPUT, *_FLAT, *_WITHOUT_GRADIENT)}
 _UNARY["neg"] = Op("neg", backward=lambda F, node, grad: F.neg(grad))
+
+
+def _relu_backward(F, node, grad, out):
+    if type(grad) is PooledGrad:
+        return PooledGrad(grad.grad_output, grad.codes, True)
+    return F.relu_backward(grad, out)
+
+
+_UNARY["relu"] = Op("relu", backward=_relu_backward, saves_output=True, takes_pooled=True,
+                    joins={("conv2d",): ("conv2d_relu", None)})
 
 register("tanh_backward", lambda grad, out: grad * (1.0 - out * out))
 register("sigmoid_backward", lambda grad, out: grad * out * (1.0 - out))

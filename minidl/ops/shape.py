@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minidl._ext.core import Op, Tensor, register
+from minidl._ext.views import whole_shape
 from minidl._types import as_dtype
 from minidl.ops.rules import given, normalize_dim, normalize_dims
 
@@ -130,13 +131,15 @@ def _complete(input: Tensor, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def reshape(input: Tensor, *sizes: Any, shape: Any = None) -> Tensor:
     """The same numbers in another shape (one size may be -1): a view where the strides allow, else a copy."""
-    return _reshape(input, _complete(input, given(sizes, shape, "reshape")))
+    whole = whole_shape(sizes, input._raw.size) if shape is None else None
+    return _reshape(input, _complete(input, given(sizes, shape, "reshape")) if whole is None else whole)
 
 
 def view(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """The same memory in another shape.  Raises ``RuntimeError`` where only a copy could have it."""
-    result = _reshape(input, _complete(input, given(sizes, size, "view")))
-    if result._raw.size and not input._backend.same_memory(result._raw, input._raw):
+    whole = whole_shape(sizes, input._raw.size) if size is None else None
+    result = _reshape(input, _complete(input, given(sizes, size, "view")) if whole is None else whole)
+    if result._base is None and result._raw.size and not input._backend.same_memory(result._raw, input._raw):
         raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension "
                            "spans across two contiguous subspaces). Use .reshape(...) instead.")
     return result
@@ -144,26 +147,43 @@ def view(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
 
 def permute(input: Tensor, *order: Any, dims: Any = None) -> Tensor:
     """A view with the dimensions in the order ``dims``."""
-    wanted = given(order, dims, "permute")
-    order = tuple(normalize_dim(d, input.ndim, "permute") for d in wanted)
-    if sorted(order) != list(range(input.ndim)):
-        raise RuntimeError(f"permute: dims {wanted} must name each of the {input.ndim} dimensions once")
-    return _permute(input, order)
+    return _permute(input, _order(given(order, dims, "permute"), input.ndim))
+
+
+@functools.lru_cache(maxsize=256)
+def _order(wanted: tuple[int, ...], ndim: int) -> tuple[int, ...]:
+    order = tuple(normalize_dim(d, ndim, "permute") for d in wanted)
+    if sorted(order) != list(range(ndim)):
+        raise RuntimeError(f"permute: dims {wanted} must name each of the {ndim} dimensions once")
+    return order
 
 
 def transpose(input: Tensor, dim0: int, dim1: int) -> Tensor:
     """A view with two dimensions swapped."""
-    order = list(range(max(input.ndim, 1)))
-    a, b = normalize_dim(dim0, input.ndim, "transpose"), normalize_dim(dim1, input.ndim, "transpose")
+    return _transpose(input, _swapped(input.ndim, dim0, dim1))
+
+
+@functools.lru_cache(maxsize=256)
+def _swapped(ndim: int, dim0: int, dim1: int) -> tuple[int, ...]:
+    order = list(range(max(ndim, 1)))
+    a, b = normalize_dim(dim0, ndim, "transpose"), normalize_dim(dim1, ndim, "transpose")
     order[a], order[b] = order[b], order[a]
-    return _transpose(input, tuple(order[: input.ndim]))
+    return tuple(order[:ndim])
 
 
 def t(input: Tensor) -> Tensor:
     """A view of a matrix with rows and columns swapped."""
     if input.ndim > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
-    return _t(input, tuple(reversed(range(input.ndim))))
+    return _t(input, _REVERSED[input.ndim])
+
+
+_REVERSED = ((), (0,), (1, 0))
+
+
+def backwards(input: Tensor) -> Tensor:
+    """A view with the dimensions in reverse order."""
+    return _permute(input, tuple(range(input.ndim - 1, -1, -1)))
 
 
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:
@@ -205,21 +225,31 @@ def unflatten(input: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
 
 def squeeze(input: Tensor, dim: Any = None) -> Tensor:
     """A view without the dimensions of size one (all, or those in ``dim``)."""
-    dims = normalize_dims(dim, input.ndim, "squeeze")
-    shape = tuple(size for d, size in enumerate(input.shape) if size != 1 or (dims is not None and d not in dims))
-    return (_squeeze if dim is None else _squeeze_dim)(input, shape)
+    if dim is None:
+        return _squeeze(input, _squeezed(input._raw.shape, None))
+    return _squeeze_dim(input, _squeezed(input._raw.shape, dim if isinstance(dim, int) else tuple(dim)))
+
+
+@functools.lru_cache(maxsize=256)
+def _squeezed(shape: tuple[int, ...], dim: Any) -> tuple[int, ...]:
+    dims = normalize_dims(dim, len(shape), "squeeze")
+    return tuple(size for d, size in enumerate(shape) if size != 1 or (dims is not None and d not in dims))
 
 
 def unsqueeze(input: Tensor, dim: int) -> Tensor:
     """A view with a dimension of size one put in at ``dim``."""
-    at = normalize_dim(dim, input.ndim + 1, "unsqueeze")
-    shape = tuple(input.shape)
+    shape = input._raw.shape
+    at = normalize_dim(dim, len(shape) + 1, "unsqueeze")
     return _unsqueeze(input, (*shape[:at], 1, *shape[at:]))
 
 
 def expand(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     """A view in which dimensions of size one are repeated without copying; -1 keeps a size."""
-    wanted, shape = given(sizes, size, "expand"), tuple(input.shape)
+    return _expand(input, _expanded(input._raw.shape, given(sizes, size, "expand")))
+
+
+@functools.lru_cache(maxsize=256)
+def _expanded(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[int, ...]:
     extra = len(wanted) - len(shape)
     padded = (1,) * extra + shape
     if extra < 0 or any(
@@ -228,7 +258,7 @@ def expand(input: Tensor, *sizes: Any, size: Any = None) -> Tensor:
     ) or any(want == -1 for want in wanted[: max(extra, 0)]):
         raise RuntimeError(f"expand: a tensor of shape {list(shape)} does not fit the sizes {list(wanted)}: a size "
                            "must match, or be one in the tensor, or be asked for as -1")
-    return _expand(input, tuple(own if want == -1 else want for own, want in zip(padded, wanted, strict=True)))
+    return tuple(own if want == -1 else want for own, want in zip(padded, wanted, strict=True))
 
 
 def broadcast_to(input: Tensor, size: Sequence[int]) -> Tensor:

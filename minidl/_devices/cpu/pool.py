@@ -18,6 +18,10 @@ class PoolCPU(PoolReference):
     max_pool2d_backward = staticmethod(pooling.max_pool2d_backward)
     max_pool2d_gather = staticmethod(pooling.max_pool2d_gather)
 
+    # Rare: only where somebody looks at a gradient that travels as bytes.
+    max_pool2d_expand = PoolReference.max_pool2d_expand
+    max_pool2d_indices = PoolReference.max_pool2d_indices
+
     def avg_pool2d(self, input: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool,
                    divisor_override: int | None) -> np.ndarray:
         return pooling.avg_pool2d_forward(input, geometry, count_include_pad, divisor_override or 0)

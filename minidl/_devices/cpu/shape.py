@@ -2,20 +2,25 @@
 
 import numpy as np
 
+from ..._ext import views
 from ..._ext.storage import empty
-from ..._ext.views import strided
 from ..reference.shape import ShapeReference, cat_shape, expand_strides
 
 
 class ShapeCPU(ShapeReference):
     """What is not here stays with the reference."""
 
+    reshape = staticmethod(views.reshape)
+    permute = staticmethod(views.permute)
+    slice = staticmethod(views.slice_view)
+
     def expand(self, x, shape):
-        return strided(x, shape, expand_strides(x, shape), 0)
+        view = views.expand(x, shape)
+        return views.strided(x, shape, expand_strides(x, shape), 0) if view is None else view
 
     def as_strided(self, x, shape, strides_in_elements, offset):
         itemsize = x.itemsize
-        return strided(x, shape, tuple(stride * itemsize for stride in strides_in_elements), offset * itemsize)
+        return views.strided(x, shape, tuple(stride * itemsize for stride in strides_in_elements), offset * itemsize)
 
     def cat(self, dim, *arrays):
         kept, shape = cat_shape(dim, arrays)

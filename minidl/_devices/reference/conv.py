@@ -87,10 +87,7 @@ class ConvReference:
             geometry: Conv2dGeometry, needs_input: bool) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         """(grad_input or None, grad_weight, grad_bias) from the gradient of the pooled output and the codes."""
         g = geometry
-        grad = np.zeros(g.output_shape, grad_output.dtype)
-        for code in range(4):
-            rows, columns = slice(code // 2, 2 * (g.OH // 2), 2), slice(code % 2, 2 * (g.OW // 2), 2)
-            grad[:, :, rows, columns] = np.where(codes == code, grad_output, 0)
+        grad = self.max_pool2d_expand(grad_output, codes, g.output_shape, True)
         grad_input = self.conv2d_backward_input(grad, weight, g) if needs_input else None
         return grad_input, self.conv2d_backward_weight(grad, input, g), self.conv2d_backward_bias(grad)
 

@@ -51,6 +51,26 @@ class PoolReference:
         output[places < 0] = 0
         return output.reshape(g.output_shape)
 
+    def max_pool2d_expand(self, grad_output: np.ndarray, codes: np.ndarray, input_shape: tuple[int, ...],
+                          rectified: bool) -> np.ndarray:
+        """(N, C, H, W): the gradient of each 2x2 window at the pixel that its code names, as ``conv2d_relu_max_pool2d``
+        gives codes.  4 names none if the gradient is ``rectified``, that of the ReLU's input, else the first."""
+        grad_input = np.zeros(input_shape, grad_output.dtype)
+        H, W = input_shape[2:]
+        if not rectified:
+            codes = np.where(codes == 4, 0, codes)
+        for code in range(4):
+            seen = grad_input[:, :, code // 2 : H // 2 * 2 : 2, code % 2 : W // 2 * 2 : 2]
+            np.copyto(seen, grad_output, where=codes == code)
+        return grad_input
+
+    def max_pool2d_indices(self, codes: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
+        """The places h * W + w that the codes name; for 4 the window's first pixel."""
+        H, W = input_shape[2:]
+        code = np.where(codes == 4, 0, codes).astype(np.int32)
+        rows = 2 * np.arange(H // 2, dtype=np.int32)[:, None] + code // 2
+        return rows * W + 2 * np.arange(W // 2, dtype=np.int32) + code % 2
+
     def avg_pool2d(self, input: np.ndarray, geometry: Pool2dGeometry, count_include_pad: bool,
                    divisor_override: int | None) -> np.ndarray:
         """The sum of each window over its divisor (see ``_divisors``)."""

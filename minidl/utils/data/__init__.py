@@ -1,5 +1,8 @@
 """Datasets, samplers and the ``DataLoader``, with PyTorch's names and, for the same seed, its order of samples."""
 
+from typing import TYPE_CHECKING
+
+from minidl._on_first_use import on_first_use
 from minidl.utils.data.collate import default_collate, default_convert
 from minidl.utils.data.dataloader import DataLoader
 from minidl.utils.data.dataset import (
@@ -17,7 +20,11 @@ from minidl.utils.data.sampler import (
     SequentialSampler,
     SubsetRandomSampler,
 )
-from minidl.utils.data.worker import get_worker_info
+
+if TYPE_CHECKING:
+    from minidl.utils.data.worker import get_worker_info
+else:
+    __getattr__, __dir__ = on_first_use(__name__, {"get_worker_info": "minidl.utils.data.worker"})
 
 __all__ = [
     "BatchSampler",
