@@ -152,12 +152,15 @@ def test_without_the_gradient_of_the_input():
     np.testing.assert_array_equal(grad_bias, all_three[2])
 
 
+@pytest.mark.parametrize("kernel_input", ["direct_rows", "direct_batch"])
 @pytest.mark.parametrize("case", ["lenet 1", "lenet 2", "odd output", "odd output, narrow", "one window"])
-def test_nothing_behind_the_arrays_is_read(case):
-    g = conv2d_geometry(*CASES[case])
+def test_nothing_behind_the_arrays_is_read(case, kernel_input):
+    (images, *image), *rest = CASES[case]
+    g = conv2d_geometry((16 if kernel_input == "direct_batch" else images, *image), *rest)
     x, weight, bias, grad = operands(g)
     _, codes = fused.conv2d_relu_pool_forward(x, weight, bias, g)
-    with use_conv_kernel("direct_rows", "direct_rows", "direct_rows"), guarded(x, weight, bias, grad, codes) as copies:
+    with (use_conv_kernel("direct_rows", kernel_input, "direct_rows"),
+          guarded(x, weight, bias, grad, codes) as copies):
         x, weight, bias, grad, codes = copies
         fused.conv2d_relu_pool_forward(x, weight, bias, g)
         fused.conv2d_relu_pool_backward(grad, codes, x, weight, g)

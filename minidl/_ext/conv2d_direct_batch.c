@@ -163,7 +163,7 @@ INLINE void block(const int O, const int P, float *out, ptrdiff_t plane, ptrdiff
                     lanes x[PIXELS];
 #pragma GCC unroll 8
                     for (int p = 0; p < P; p++)
-                        x[p] = load(staged + from + p * LANES);
+                        x[p] = load(staged + (from + p * LANES));
 #pragma GCC unroll 8
                     for (int o = 0; o < O; o++) {
                         const lanes w = spread(weight[o]);
@@ -175,7 +175,7 @@ INLINE void block(const int O, const int P, float *out, ptrdiff_t plane, ptrdiff
 #pragma GCC unroll 8
                     for (int p = 0; p < P; p++)
                         if (pixels >> p & 1) {
-                            const lanes x = load(staged + from + p * LANES);
+                            const lanes x = load(staged + (from + p * LANES));
 #pragma GCC unroll 8
                             for (int o = 0; o < O; o++)
                                 sum[o][p] += spread(weight[o]) * x;
