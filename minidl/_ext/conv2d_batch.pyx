@@ -11,8 +11,8 @@ cimport numpy as cnp
 from cython.parallel cimport prange
 
 from minidl._ext.arrays cimport scratch
-from minidl._ext.conv2d_direct cimport (channels_share, direct_backward_input, direct_fits_input,
-                                        direct_wins, rows_share)
+from minidl._ext.conv2d_direct cimport (channels_share, direct_backward_input, direct_fits_input, direct_wins,
+                                        rows_share)
 from minidl._ext.conv2d_table cimport BACKWARD_INPUT
 from minidl._ext.geometry cimport Conv2d
 from minidl._ext.instruction_set cimport isa_level
