@@ -1,7 +1,7 @@
 """Moving numbers without arithmetic: copies, fills and ``where``."""
 
 cimport numpy as cnp
-from libc.string cimport memmove
+from libc.string cimport memcpy, memmove
 
 from minidl._ext.inner_loops cimport (
     DIMS, NUMBER_BYTES, US_PER_BYTE, US_WORTH_THE_GIL, Loop, Walk, common_shape, plain, plan, run_walk, same_shape,
@@ -128,3 +128,26 @@ def fill_(cnp.ndarray destination not None, value):
         with nogil:
             fill(data, n, itemsize, number)
     return True
+
+
+def stacked(tuple arrays not None):
+    """Arrays of one shape and dtype, one after the other along a new first dimension; None if one is not dense."""
+    cdef cnp.npy_intp shape[DIMS]
+    cdef cnp.ndarray array = arrays[0], result
+    cdef int dim, ndim = cnp.PyArray_NDIM(array)
+    cdef size_t nbytes = cnp.PyArray_NBYTES(array)
+    cdef char* to
+    if ndim >= DIMS:
+        return None
+    for each in arrays:
+        if not cnp.PyArray_ISCARRAY_RO(<cnp.ndarray?>each):
+            return None
+    shape[0] = len(arrays)
+    for dim in range(ndim):
+        shape[dim + 1] = cnp.PyArray_DIMS(array)[dim]
+    result = new_array(ndim + 1, shape, cnp.PyArray_TYPE(array))
+    to = cnp.PyArray_BYTES(result)
+    for array in arrays:
+        memcpy(to, cnp.PyArray_DATA(array), nbytes)
+        to += nbytes
+    return result

@@ -217,6 +217,26 @@ def with_gradients(list tensors not None):
     return found
 
 
+def alike(tensors):
+    """(raw arrays, backend) of Tensors of one shape, dtype and device that no gradient flows through, else None."""
+    cdef list raws = []
+    cdef Tensor tensor, first = None
+    cdef int number = 0
+    cdef tuple shape = None
+    for value in tensors:
+        if not isinstance(value, Tensor):
+            return None
+        tensor = <Tensor>value
+        if minidl_grad_enabled and tensor.needs_grad():
+            return None
+        raws.append(raw_of(tensor))
+        if first is None:
+            first, shape, number = tensor, shape_of(tensor.raw), typenum(tensor.raw)
+        elif tensor.backend is not first.backend or typenum(tensor.raw) != number or shape_of(tensor.raw) != shape:
+            return None
+    return None if first is None else (raws, first.backend)
+
+
 def kept_raws(state, list tensors not None, str key not None):
     """The raw arrays of the tensors ``state[tensor][key]``, None where there is none; and whether one was missing."""
     cdef list raws = []

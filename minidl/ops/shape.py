@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from minidl._ext.core import Op, Tensor, register
+from minidl._ext.core import Op, Tensor, alike, from_raw, register
 from minidl._ext.views import whole_shape
 from minidl._types import as_dtype
 from minidl.ops.rules import given, normalize_dim, normalize_dims
@@ -343,6 +343,10 @@ def stack(tensors: Sequence[Tensor], dim: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension ``dim``."""
     if not len(tensors):
         raise RuntimeError("stack expects a non-empty TensorList")
+    plain = alike(tensors)
+    if plain is not None:
+        raws, backend = plain
+        return from_raw(backend.stack(normalize_dim(dim, raws[0].ndim + 1, "stack"), *raws), backend)
     for i, tensor in enumerate(tensors):
         if tensor.shape != tensors[0].shape:
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(tensors[0].shape)} at entry "

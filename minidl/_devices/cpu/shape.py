@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..._ext import views
+from ..._ext import assign, views
 from ..._ext.storage import empty
 from ..reference.shape import ShapeReference, cat_shape, expand_strides
 
@@ -25,3 +25,7 @@ class ShapeCPU(ShapeReference):
     def cat(self, dim, *arrays):
         kept, shape = cat_shape(dim, arrays)
         return np.concatenate(kept, dim, out=empty(shape, kept[0].dtype))
+
+    def stack(self, dim, *arrays):
+        result = assign.stacked(arrays) if dim == 0 else None
+        return super().stack(dim, *arrays) if result is None else result

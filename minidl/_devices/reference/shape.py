@@ -45,6 +45,10 @@ class ShapeReference:
         as_strided = np.lib.stride_tricks.as_strided
         return as_strided(as_strided(x, (offset + 1,), (x.itemsize,))[offset:], shape, strides)
 
+    def stack(self, dim, *arrays):
+        """Arrays of one shape and dtype along a new dimension."""
+        return np.stack(arrays, dim)
+
     def cat(self, dim, *arrays):
         """Join along ``dim``; arrays of shape (0,) are skipped, as PyTorch does."""
         kept, _ = cat_shape(dim, arrays)
