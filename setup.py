@@ -36,6 +36,7 @@ SYSTEM_BLAS = ("openblas", "flexiblas", "cblas", "blas")  # pkg-config modules t
 # with ISA defined as the name (so that functions can be called conv_##ISA) and ISA_<name> defined for ``#if``.
 ALL_SETS = ("base", "avx2", "avx512")
 C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
+    "conv2d_batch": {"minidl/_ext/conv2d_direct_batch.c": ALL_SETS},
     "conv2d_direct": {
         "minidl/_ext/conv2d_direct_rows.c": ALL_SETS,
         "minidl/_ext/conv2d_direct_channels.c": ALL_SETS,

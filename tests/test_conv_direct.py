@@ -5,14 +5,14 @@ import signal
 
 import numpy as np
 import pytest
-from guarded import guarded
+from guarded import fill_free_memory_with_nan, guarded, moved_by_four_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minidl._devices.reference.conv import ConvReference
 from minidl._devices.reference.direct import conv2d_direct, conv2d_direct_backward
 from minidl._ext import conv2d as kernels
-from minidl._ext import conv2d_table, instruction_set, storage, threads
+from minidl._ext import conv2d_table, instruction_set, threads
 from minidl._ext.conv2d_table import Direction, Kernel
 from minidl.geometry import conv2d_geometry
 
@@ -42,13 +42,6 @@ def operands(g, seed=0):
     generator = np.random.default_rng(seed)
     return [generator.standard_normal(shape).astype(np.float32)
             for shape in (g.input_shape, g.weight_shape, (g.OC,), g.output_shape)]
-
-
-def fill_free_memory_with_nan():
-    """What the allocator hands out next, as results or as scratch, shows whatever a kernel forgets to write."""
-    sizes = [quarters << log2 for log2 in range(4, 18) for quarters in (4, 5, 6, 7)]
-    for block in [storage.empty((size,), np.dtype(np.uint8)) for size in sizes]:
-        block.fill(0xFF)
 
 
 def has_input_kernel(kernel, g):
@@ -210,15 +203,6 @@ def test_any_memory_layout(kernel, layout):
     lay = LAYOUTS[layout]
     assert_close(computed(kernel, g, lay(x), lay(weight), np.repeat(bias, 3)[::3], lay(grad)),
                  judged(g, x, weight, bias, grad))
-
-
-def moved_by_four_bytes(array):
-    memory = np.empty(array.nbytes + 68, np.uint8)
-    start = -memory.ctypes.data % 64 + 4
-    moved = memory[start:start + array.nbytes].view(array.dtype).reshape(array.shape)
-    moved[...] = array
-    assert moved.ctypes.data % 64 == 4
-    return moved
 
 
 @DIRECT

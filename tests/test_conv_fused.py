@@ -4,13 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
-from guarded import guarded
+from guarded import fill_free_memory_with_nan, guarded
 
 from minidl._devices.cpu.pointwise import PointwiseCPU
 from minidl._devices.cpu.pool import PoolCPU
 from minidl._ext import conv2d as kernels
 from minidl._ext import conv2d_fused as fused
-from minidl._ext import instruction_set, storage, threads
+from minidl._ext import instruction_set, threads
 from minidl.backends.cpu import use_conv_kernel
 from minidl.geometry import conv2d_geometry, max_pool2d_geometry
 
@@ -53,12 +53,6 @@ def operands(g, seed=0):
     return [generator.standard_normal(shape).astype(np.float32) for shape in shapes]
 
 
-def fill_free_memory_with_nan():
-    sizes = [quarters << log2 for log2 in range(4, 18) for quarters in (4, 5, 6, 7)]
-    for block in [storage.empty((size,), np.dtype(np.uint8)) for size in sizes]:
-        block.fill(0xFF)
-
-
 def one_after_the_other(x, weight, bias, grad, g):
     """output of relu, pooled output, grad_input, grad_weight and grad_bias."""
     output = POINTWISE.relu(kernels.conv2d_forward(x, weight, bias, g))
@@ -97,8 +91,22 @@ def test_the_bits_of_one_after_the_other(kernel, case):
         assert_same_bits(in_one_pass(*arrays, g), one_after_the_other(*arrays, g))
 
 
+@pytest.mark.parametrize("images", [4, 15, 17, 33])
+@pytest.mark.parametrize("case", [case for case in CASES if case != "no images"])
+def test_images_in_the_lanes(case, images):
+    """The pooled gradient is expanded while it is turned round, and images that are left go to another kernel."""
+    (_, *image), *rest = CASES[case]
+    if case == "bands":
+        image, images = [3, 41, 67], images // 2
+    g = conv2d_geometry((images, *image), *rest)
+    arrays = operands(g)
+    with use_conv_kernel("direct_rows", "direct_batch", "direct_rows"):
+        assert fused.can_fuse(g)
+        assert_same_bits(in_one_pass(*arrays, g), one_after_the_other(*arrays, g))
+
+
 def test_the_kernels_that_the_table_chooses():
-    for images in (1, 3, 16, 33):
+    for images in (1, 3, 8, 16, 33):
         (_, *image), *rest = CASES["lenet 2"]
         g = conv2d_geometry((images, *image), *rest)
         arrays = operands(g)
@@ -144,12 +152,15 @@ def test_without_the_gradient_of_the_input():
     np.testing.assert_array_equal(grad_bias, all_three[2])
 
 
+@pytest.mark.parametrize("kernel_input", ["direct_rows", "direct_batch"])
 @pytest.mark.parametrize("case", ["lenet 1", "lenet 2", "odd output", "odd output, narrow", "one window"])
-def test_nothing_behind_the_arrays_is_read(case):
-    g = conv2d_geometry(*CASES[case])
+def test_nothing_behind_the_arrays_is_read(case, kernel_input):
+    (images, *image), *rest = CASES[case]
+    g = conv2d_geometry((15 if kernel_input == "direct_batch" else images, *image), *rest)
     x, weight, bias, grad = operands(g)
     _, codes = fused.conv2d_relu_pool_forward(x, weight, bias, g)
-    with use_conv_kernel("direct_rows", "direct_rows", "direct_rows"), guarded(x, weight, bias, grad, codes) as copies:
+    with (use_conv_kernel("direct_rows", kernel_input, "direct_rows"),
+          guarded(x, weight, bias, grad, codes) as copies):
         x, weight, bias, grad, codes = copies
         fused.conv2d_relu_pool_forward(x, weight, bias, g)
         fused.conv2d_relu_pool_backward(grad, codes, x, weight, g)
@@ -173,3 +184,9 @@ def test_what_is_refused():
             fused.conv2d_relu_forward(x, weight, bias, g)
     strided = conv2d_geometry((2, 3, 9, 9), (4, 3, 3, 3), 2)
     assert fused.can_fuse(strided, needs_input=False) and not fused.can_fuse(strided)
+
+
+def test_the_layers_of_lenet_are_fused_at_every_batch():
+    for images in (1, 2, 5, 8, 15, 16, 17, 64, 100, 1024):
+        assert fused.can_fuse(conv2d_geometry((images, 6, 14, 14), (16, 6, 5, 5)))
+        assert fused.can_fuse(conv2d_geometry((images, 1, 28, 28), (6, 1, 5, 5), 1, 2), needs_input=False)

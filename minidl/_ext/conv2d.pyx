@@ -19,12 +19,14 @@ from cython.parallel cimport prange
 from libc.string cimport memset
 
 from minidl._ext.arrays cimport both_float32, contiguous, new_planes, scratch
+from minidl._ext.conv2d_batch cimport batch_backward_input
 from minidl._ext.conv2d_depthwise cimport depthwise_backward_input, depthwise_backward_weight, depthwise_forward
 from minidl._ext.conv2d_direct cimport direct_backward_input, direct_backward_weight, direct_forward
 from minidl._ext.conv2d_panels cimport (packed_backward_input, packed_backward_weight, packed_forward,
                                         planes_backward_input, planes_backward_weight, planes_forward)
-from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DEPTHWISE, DIRECT_CHANNELS, DIRECT_ROWS,
-                                       FORWARD, IM2COL, PACKED, POINTWISE, WINOGRAD, WINOGRAD_F4, Kernel, kernel_for)
+from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DEPTHWISE, DIRECT_BATCH, DIRECT_CHANNELS,
+                                       DIRECT_ROWS, FORWARD, IM2COL, PACKED, POINTWISE, WINOGRAD, WINOGRAD_F4, Kernel,
+                                       kernel_for)
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
 from minidl._ext.im2col cimport (Tile, Tiling, col2im, cut_output, has_padding, im2col, seen_cols, seen_rows,
                                  size_of_lines, stage, tile_at, unstage)
@@ -200,6 +202,9 @@ def conv2d_backward_input(cnp.ndarray grad_output, cnp.ndarray weight, geometry,
     if kernel == PACKED or kernel == WINOGRAD or kernel == WINOGRAD_F4:
         packed_backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
                               <const float*>cnp.PyArray_DATA(weight), g, kernel)
+    elif kernel == DIRECT_BATCH:
+        batch_backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output), NULL,
+                             <const float*>cnp.PyArray_DATA(weight), g)
     elif kernel == DEPTHWISE and is_float32 and g.stride_h == g.stride_w == 1:
         planes_backward_input(<float*>cnp.PyArray_DATA(grad_input), <const float*>cnp.PyArray_DATA(grad_output),
                               <const float*>cnp.PyArray_DATA(weight), g)

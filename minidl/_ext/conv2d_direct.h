@@ -1,4 +1,4 @@
-/* Direct convolution of float32 images: what the two kernel files and conv2d_direct.pyx share.
+/* Direct convolution of float32 images: what the kernel files and conv2d_direct.pyx share.
  *
  * Every sum is taken over a window that slides over a staged image, a copy of some rows with their padding:
  *
@@ -92,6 +92,95 @@ INLINE void copy_numbers(float *to, const float *from, ptrdiff_t n)
         store(to + i, load(from + i));
     if (i < n)
         store_first(to + i, load_first(from + i, n - i), n - i);
+}
+
+typedef uint8_t byte_lanes __attribute__((vector_size(LANES)));
+
+/* n <= LANES bytes, in pieces that overlap: a loop over them would take longer than all the rest */
+INLINE void copy_bytes(void *to, const void *from, ptrdiff_t n)
+{
+    uint8_t *t = to;
+    const uint8_t *f = from;
+    if (n == LANES) {
+        memcpy(t, f, LANES);
+    } else if (LANES > 8 && n >= 8) {
+        memcpy(t, f, 8);
+        memcpy(t + n - 8, f + n - 8, 8);
+    } else if (LANES > 4 && n >= 4) {
+        memcpy(t, f, 4);
+        memcpy(t + n - 4, f + n - 4, 4);
+    } else {
+        for (ptrdiff_t i = 0; i < n; i++)
+            t[i] = f[i];
+    }
+}
+
+/* row[i][j] becomes row[j][i]: stage by stage, blocks of 1, 2, 4, ... lanes change places */
+INLINE void turn_stage(lanes *row, const int distance)
+{
+    int_lanes low, high;
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; j++) {
+        low[j] = j & distance ? LANES + j - distance : j;
+        high[j] = j & distance ? LANES + j : j + distance;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        if (!(i & distance)) {
+            const lanes a = row[i], b = row[i + distance];
+            row[i] = __builtin_shuffle(a, b, low);
+            row[i + distance] = __builtin_shuffle(a, b, high);
+        }
+}
+
+INLINE void turn(lanes *row)
+{
+    turn_stage(row, 1);
+    turn_stage(row, 2);
+#if LANES >= 8
+    turn_stage(row, 4);
+#endif
+#if LANES >= 16
+    turn_stage(row, 8);
+#endif
+}
+
+/* planes (channels, plane) from pixels (plane, LANES); the pixels may be read LANES - 1 beyond the last one */
+static inline void pixels_to_planes(float *out, ptrdiff_t plane, ptrdiff_t channels, const float *pixels,
+                                    ptrdiff_t count)
+{
+    lanes row[LANES];
+    for (ptrdiff_t i = 0; i < count; i += LANES) {
+        for (int j = 0; j < LANES; j++)
+            row[j] = load(pixels + (i + j) * LANES);
+        turn(row);
+        if (channels == LANES && count - i >= LANES)
+            for (int j = 0; j < LANES; j++)
+                store(out + j * plane + i, row[j]);
+        else
+            for (ptrdiff_t j = 0; j < channels; j++) {
+                if (count - i >= LANES)
+                    store(out + j * plane + i, row[j]);
+                else
+                    store_first(out + j * plane + i, row[j], count - i);
+            }
+    }
+}
+
+/* pixels (plane rounded up to LANES, LANES) from planes (channels, plane); lanes without a channel are 0 */
+static inline void planes_to_pixels(float *pixels, const float *planes, ptrdiff_t plane, ptrdiff_t channels,
+                                    ptrdiff_t count)
+{
+    lanes row[LANES];
+    for (ptrdiff_t i = 0; i < count; i += LANES) {
+        for (ptrdiff_t j = 0; j < LANES; j++)
+            row[j] = j >= channels           ? (lanes){0}
+                     : count - i >= LANES ? load(planes + j * plane + i)
+                                          : load_first(planes + j * plane + i, count - i);
+        turn(row);
+        for (int j = 0; j < LANES; j++)
+            store(pixels + (i + j) * LANES, row[j]);
+    }
 }
 
 static inline void stage(float *to, const float *image, const struct staging *s)

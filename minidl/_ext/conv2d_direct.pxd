@@ -1,6 +1,8 @@
 from minidl._ext.geometry cimport Conv2d
 
 cdef bint direct_fits_input(const Conv2d* g) noexcept nogil
+cdef double rows_share(int direction, const Conv2d* g) noexcept nogil
+cdef double channels_share(int direction, const Conv2d* g) noexcept nogil
 cdef bint direct_wins(bint channels, int direction, const Conv2d* g) noexcept nogil
 cdef bint direct_wins_pointwise(int direction, const Conv2d* g) noexcept nogil
 

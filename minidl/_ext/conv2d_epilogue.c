@@ -3,8 +3,6 @@
  * numbers wins, a NaN wins over numbers, and -0 stays what it is. */
 #include "conv2d_direct.h"
 
-typedef uint8_t byte_lanes __attribute__((vector_size(LANES)));
-
 INLINE lanes choose(int_lanes mask, lanes yes, lanes no)
 {
     return (lanes)((mask & (int_lanes)yes) | (~mask & (int_lanes)no));
@@ -50,25 +48,6 @@ INLINE void challenge(lanes *best, int_lanes *code, lanes value, const int value
     const int_lanes wins = (value > *best) | (value != value);
     *best = choose(wins, value, *best);
     *code = (wins & ((int_lanes){0} + value_code)) | (~wins & *code);
-}
-
-/* n <= LANES bytes, in pieces that overlap: a loop over them would take longer than all the rest */
-INLINE void copy_bytes(void *to, const void *from, ptrdiff_t n)
-{
-    uint8_t *t = to;
-    const uint8_t *f = from;
-    if (n == LANES) {
-        memcpy(t, f, LANES);
-    } else if (LANES > 8 && n >= 8) {
-        memcpy(t, f, 8);
-        memcpy(t + n - 8, f + n - 8, 8);
-    } else if (LANES > 4 && n >= 4) {
-        memcpy(t, f, 4);
-        memcpy(t + n - 4, f + n - 4, 4);
-    } else {
-        for (ptrdiff_t i = 0; i < n; i++)
-            t[i] = f[i];
-    }
 }
 
 static void relu(float *numbers, ptrdiff_t n)

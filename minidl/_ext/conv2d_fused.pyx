@@ -7,9 +7,10 @@ cimport numpy as cnp
 
 from minidl._ext import conv2d_table
 from minidl._ext.arrays cimport both_float32, contiguous, new_planes
+from minidl._ext.conv2d_batch cimport batch_backward_input
 from minidl._ext.conv2d_direct cimport direct_backward_input, direct_backward_weight, direct_forward
-from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DIRECT_CHANNELS, DIRECT_ROWS, FORWARD,
-                                       Direction, Kernel, kernel_for)
+from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DIRECT_BATCH, DIRECT_CHANNELS,
+                                       DIRECT_ROWS, FORWARD, Direction, Kernel, kernel_for)
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
 from minidl._ext.storage cimport new_array
 
@@ -25,10 +26,10 @@ def can_fuse(geometry, bint needs_input=True):
 
 
 cdef bint is_direct(Kernel kernel) noexcept:
-    return kernel == DIRECT_ROWS or kernel == DIRECT_CHANNELS
+    return kernel == DIRECT_ROWS or kernel == DIRECT_CHANNELS or kernel == DIRECT_BATCH
 
 
-cdef bint by_channels(Direction direction, const Conv2d* g, cnp.ndarray a, cnp.ndarray b) except -1:
+cdef Kernel direct_kernel(Direction direction, const Conv2d* g, cnp.ndarray a, cnp.ndarray b) except *:
     """Which direct kernel: ValueError if it is none, TypeError if the arrays are not float32."""
     if not both_float32(a, b):
         raise TypeError("convolution and relu are fused for float32 only, got float64: call one after the other")
@@ -37,7 +38,7 @@ cdef bint by_channels(Direction direction, const Conv2d* g, cnp.ndarray a, cnp.n
         raise ValueError(f"conv2d: only direct kernels are fused with relu, and this geometry gets "
                          f"{conv2d_table.Kernel(kernel).name} in direction {conv2d_table.Direction(direction).name}: "
                          "ask can_fuse first")
-    return kernel == DIRECT_CHANNELS
+    return kernel
 
 
 cdef const float* numbers(cnp.ndarray array) noexcept:
@@ -47,7 +48,7 @@ cdef const float* numbers(cnp.ndarray array) noexcept:
 def conv2d_relu_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray bias, geometry):
     """output (N, OC, OH, OW) = relu(conv2d(input (N, C, H, W), weight (OC, C, KH, KW)) + bias (OC,))."""
     cdef const Conv2d* g = conv2d_fields(geometry.packed)
-    cdef bint channels = by_channels(FORWARD, g, input, weight)
+    cdef bint channels = direct_kernel(FORWARD, g, input, weight) == DIRECT_CHANNELS
     input, weight, bias = contiguous(input), contiguous(weight), contiguous_bias(bias, input, g)
     cdef cnp.ndarray output = new_planes(g.N, g.OC, g.OH, g.OW, cnp.NPY_FLOAT)
     direct_forward(channels, <float*>cnp.PyArray_DATA(output), NULL, True, numbers(input), numbers(weight),
@@ -62,7 +63,7 @@ def conv2d_relu_pool_forward(cnp.ndarray input, cnp.ndarray weight, cnp.ndarray 
     is positive and no gradient passes.
     """
     cdef const Conv2d* g = conv2d_fields(geometry.packed)
-    cdef bint channels = by_channels(FORWARD, g, input, weight)
+    cdef bint channels = direct_kernel(FORWARD, g, input, weight) == DIRECT_CHANNELS
     input, weight, bias = contiguous(input), contiguous(weight), contiguous_bias(bias, input, g)
     cdef cnp.ndarray output = new_planes(g.N, g.OC, g.OH // 2, g.OW // 2, cnp.NPY_FLOAT)
     cdef cnp.ndarray codes = new_planes(g.N, g.OC, g.OH // 2, g.OW // 2, cnp.NPY_UINT8)
@@ -76,9 +77,10 @@ def conv2d_relu_pool_backward(cnp.ndarray grad_output, cnp.ndarray codes, cnp.nd
     """(grad_input (N, C, H, W) or None, grad_weight (OC, C, KH, KW), grad_bias (OC,)) from grad_output and codes
     (N, OC, OH // 2, OW // 2).  ``weight`` may be None where grad_input is not wanted."""
     cdef const Conv2d* g = conv2d_fields(geometry.packed)
-    cdef bint channels = by_channels(BACKWARD_WEIGHT, g, grad_output, input), channels_input = False
+    cdef bint channels = direct_kernel(BACKWARD_WEIGHT, g, grad_output, input) == DIRECT_CHANNELS
+    cdef Kernel kernel_input = AUTO
     if needs_input:
-        channels_input = by_channels(BACKWARD_INPUT, g, grad_output, weight)
+        kernel_input = direct_kernel(BACKWARD_INPUT, g, grad_output, weight)
     if cnp.PyArray_TYPE(codes) != cnp.NPY_UINT8:
         raise TypeError(f"the codes of a pooled convolution are uint8, got {codes.dtype}")
     if not (cnp.PyArray_SIZE(codes) == cnp.PyArray_SIZE(grad_output) == g.N * g.OC * (g.OH // 2) * (g.OW // 2)):
@@ -96,8 +98,11 @@ def conv2d_relu_pool_backward(cnp.ndarray grad_output, cnp.ndarray codes, cnp.nd
                            numbers(grad_output), code, numbers(input), g)
     if needs_input:
         grad_input = new_planes(g.N, g.C, g.H, g.W, cnp.NPY_FLOAT)
-        direct_backward_input(channels_input, <float*>cnp.PyArray_DATA(grad_input), numbers(grad_output), code,
-                              numbers(weight), g)
+        if kernel_input == DIRECT_BATCH:
+            batch_backward_input(<float*>cnp.PyArray_DATA(grad_input), numbers(grad_output), code, numbers(weight), g)
+        else:
+            direct_backward_input(kernel_input == DIRECT_CHANNELS, <float*>cnp.PyArray_DATA(grad_input),
+                                  numbers(grad_output), code, numbers(weight), g)
     return grad_input, grad_weight, grad_bias
 
 

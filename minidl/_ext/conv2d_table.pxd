@@ -7,6 +7,7 @@ cpdef enum Kernel:
     DEPTHWISE
     DIRECT_ROWS
     DIRECT_CHANNELS
+    DIRECT_BATCH
     PACKED
     WINOGRAD
     WINOGRAD_F4

@@ -11,9 +11,10 @@ class Kernel(enum.IntEnum):
     DEPTHWISE = 3
     DIRECT_ROWS = 4
     DIRECT_CHANNELS = 5
-    PACKED = 6
-    WINOGRAD = 7
-    WINOGRAD_F4 = 8
+    DIRECT_BATCH = 6
+    PACKED = 7
+    WINOGRAD = 8
+    WINOGRAD_F4 = 9
 
 class Direction(enum.IntEnum):
     FORWARD = 0

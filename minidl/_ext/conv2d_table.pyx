@@ -12,6 +12,7 @@ To add a kernel:
 4. The call in conv2d.pyx: an ``if`` at the head of ``forward``, ``backward_input`` or ``backward_weight``.
 """
 
+from minidl._ext.conv2d_batch cimport batch_wins
 from minidl._ext.conv2d_direct cimport direct_fits_input, direct_wins, direct_wins_pointwise
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
 
@@ -45,6 +46,8 @@ cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_floa
         return g.groups == g.C
     if kernel == DIRECT_ROWS or kernel == DIRECT_CHANNELS:
         return is_float32 and g.groups == 1 and (direction != BACKWARD_INPUT or direct_fits_input(g))
+    if kernel == DIRECT_BATCH:
+        return is_float32 and g.groups == 1 and direction == BACKWARD_INPUT
     if kernel == PACKED:
         if direction == BACKWARD_WEIGHT:
             return is_float32 and (g.KH == g.KW == 3 or g.KH == g.KW == 1 or g.KW == 5 or g.KW == 7)
@@ -103,6 +106,10 @@ cdef bint for_winograd_f4(Direction direction, const Conv2d* g) noexcept nogil:
     return _f4_allowed and for_winograd(direction, g) and min(g.H, g.OH) >= 40 and min(g.W, g.OW) >= 40
 
 
+cdef bint batch_win(Direction direction, const Conv2d* g) noexcept nogil:
+    return batch_wins(g)
+
+
 cdef bint rows_win(Direction direction, const Conv2d* g) noexcept nogil:
     return direct_wins(False, direction, g)
 
@@ -132,6 +139,8 @@ cdef void _fill() noexcept:
     add(DIRECT_ROWS, ALL, rows_win_pointwise,
         b"1x1 between few channels and on long rows: a matrix product would be thin")
     add(POINTWISE, ALL, always, b"1x1, stride 1, no padding: the image itself is the matrix, nothing is copied")
+    add(DIRECT_BATCH, BACKWARD_INPUTS, batch_win,
+        b"enough images for a vector of them, and otherwise zeros would be multiplied: only taps that exist, no im2col")
     add(DIRECT_ROWS, ALL, rows_win,
         b"neighbours of a row fill a vector better than output channels do: loops over shifted rows, no im2col")
     add(DIRECT_CHANNELS, ALL, channels_win,
