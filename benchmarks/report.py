@@ -43,7 +43,8 @@ def _processor() -> str:
 def heading(found: dict[str, Any]) -> str:
     """One line about all of them."""
     jax = f"JAX {found['jax']}" if found["jax"] else "no JAX (pip install jax jaxlib: its column is empty)"
-    return (f"minidl {found['minidl']} (BLAS for {found['openblas'] or 'unknown'}), PyTorch {found['torch']}, {jax}, Python {found['python']}, "
+    return (f"minidl {found['minidl']} (BLAS for {found['openblas'] or 'unknown'}), "
+            f"PyTorch {found['torch']}, {jax}, Python {found['python']}, "
             f"{found['processor']} ({found['machine']}), {found['processors']} processors, load {found['load']:.1f}")
 
 
