@@ -21,7 +21,7 @@ if not (ROOT / "benchmarks").is_dir():
     pytest.skip("the benchmarks are not installed with the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import FAMILIES, digits, mnist_accuracy, networks, plot, report, time_to_accuracy  # noqa: E402
+from benchmarks import FAMILIES, digits, mnist_accuracy, networks, plot, report, techniques, time_to_accuracy  # noqa: E402
 from benchmarks.case import Library, Options, Result, disagreement  # noqa: E402
 from benchmarks.peers import KINDS, Local  # noqa: E402
 from benchmarks.timing import DisagreementError, Row, geometric_mean, measure  # noqa: E402
@@ -248,3 +248,18 @@ def test_columns_without_figures_and_noise():
     assert Library("jax").is_jax and "jax" not in calm.figures
     told = report.line(calm, ["minidl", "torch", "jax"])
     assert told.split("|")[2].strip() in ("-", "no JAX")
+
+
+def test_techniques_are_left_out_one_at_a_time(monkeypatch, capsys):
+    monkeypatch.setattr(techniques, "LAYERS", {"small": (2, 6, 14, 16, 5, 1, 0)})
+    monkeypatch.setattr(techniques, "BATCHES", (1,))
+    monkeypatch.setattr(sys, "argv", ["techniques", "--seconds", "0.001"])
+    threads, isa = minidl.get_num_threads(), minidl.backends.cpu.get_cpu_capability()
+    try:
+        techniques.main()
+    finally:
+        minidl.set_num_threads(threads)
+    lines = capsys.readouterr().out.splitlines()
+    assert "1 thread " in lines[0] and any("small, forward: direct_channels" in line for line in lines)
+    assert all(float(line.split()[-1]) > 0 for line in lines[1:]) and len(lines) >= 7
+    assert minidl.backends.cpu.get_cpu_capability() == isa
