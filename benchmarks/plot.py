@@ -51,7 +51,7 @@ def draw(report: dict[str, Any], picture: str, threads: int | None, families: li
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="x", alpha=0.3)
     axes.set_xlabel(f"times as fast as the peer, {used} thread{'s' * (used > 1)}; right of 1 minidl is ahead")
-    axes.legend(loc="lower right", fontsize=8)
+    figure.legend(loc="outside upper center", ncols=len(kinds), fontsize=8)
     figure.savefig(picture, dpi=110)
 
 
