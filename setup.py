@@ -195,7 +195,10 @@ class BuildExt(build_ext):
         )
 
     def _translate(self):
-        """Cython to C, below ``build/`` so that the source tree holds no generated file."""
+        """Cython to C, below ``build/`` so that the source tree holds no generated file.
+
+        What NumPy declares to Cython differs from version to version: each has a folder of its own.
+        """
         import numpy
         from Cython.Build import cythonize
         from Cython.Compiler.Errors import CompileError
@@ -203,7 +206,7 @@ class BuildExt(build_ext):
         try:
             translated = cythonize(
                 self.extensions,
-                build_dir="build/cython-checks" if CHECKS else "build/cython",
+                build_dir=f"build/cython-{'checks-' if CHECKS else ''}numpy-{numpy.__version__}",
                 compiler_directives=DIRECTIVES,
                 nthreads=self.parallel if isinstance(self.parallel, int) and sys.platform == "linux" else 0,
             )
