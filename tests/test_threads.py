@@ -159,6 +159,7 @@ def states():
 patience = 200
 while patience and not all(set(states()) == {"S"} and not time.sleep(0.002) for _ in range(20)):
     patience -= 1
+    time.sleep(0.02)  # it may have something to finish, or wait for a processor
 print(len(others) >= 1, patience > 0)
 """
     assert printed(code) == ["True", "True"]
