@@ -326,3 +326,50 @@ def test_the_backend_is_as_before_after_a_recording():
 def test_what_cannot_be_called_is_refused():
     with pytest.raises(TypeError, match="expected a function or a module, got int"):
         minidl.compile(3)
+
+
+def test_arguments_by_name_are_told_apart_by_their_names():
+    run = minidl.compile(lambda a, b: a - b)
+    x, y = minidl.full((3,), 5.0), minidl.ones(3)
+    for _ in range(5):
+        assert run(a=x, b=y).tolist() == [4.0] * 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        for _ in range(5):
+            assert run(b=x, a=y).tolist() == [-4.0] * 3
+            assert run(x, b=y).tolist() == [4.0] * 3
+    assert run.fallback_reason is None
+
+
+def test_the_reason_is_that_of_the_latest_call():
+    run = minidl.compile(lambda x: x * 2)
+    for _ in range(4):
+        run(minidl.ones(2))
+    with pytest.warns(RuntimeWarning, match="its arguments changed"):
+        run(minidl.ones(3))
+    assert run.fallback_reason is not None and run.device_calls == []
+    run(minidl.ones(2))
+    assert run.fallback_reason is None and run.device_calls == ["mul"]
+
+
+WHOLE = minidl.arange(40.0).reshape(20, 2)
+LAYER = nn.Linear(3, 3)
+SHARED = {
+    "two arguments": (lambda a, b: a.sum() + 0 * b.sum(), [(WHOLE[i : i + 2], WHOLE[:8]) for i in (4, 4, 4, 4, 9)],
+                      "two arguments lie in the same memory"),
+    "around": (lambda a: a.sum() + WHOLE.sum(), [(WHOLE[4:6],)] * 5, "memory around an argument"),
+    "a weight": (lambda a: LAYER(a).detach(), [(LAYER.weight.detach(),)] * 4 + [(minidl.zeros(3, 3),)],
+                 "an argument lies in the memory of a parameter"),
+    "in place": (lambda a: a.mul_(2).sum(), [(minidl.full((2,), i),) for i in (1.0, 2.0, 3.0, 4.0, 5.0)],
+                 "it changes an argument in place"),
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_memory_that_an_argument_shares(name):
+    function, calls, reason = SHARED[name]
+    run = minidl.compile(function)
+    expected = [function(*(each.clone() for each in arguments)) for arguments in calls]
+    with pytest.warns(RuntimeWarning, match=reason):
+        results = [run(*arguments) for arguments in calls]
+    assert all(minidl.equal(one, two) for one, two in zip(results, expected, strict=True))

@@ -373,3 +373,23 @@ def test_threads_have_results_that_wait_at_once():
     for thread in threads:
         thread.join()
     assert not failures
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_backward_hooks_of_modules_see_dense_gradients(place):
+    def gradients(hooked, seen):
+        minidl.manual_seed(0)
+        net = nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU())
+        heard = []
+        if hooked:
+            net[place].register_full_backward_hook(lambda module, into, out: heard.append(out[0].clone().numpy()))
+        output = F.max_pool2d(seen(net(minidl.rand(2, 1, 12, 12))), 2)
+        (output + 1).square().sum().backward()
+        return net[0].weight.grad.numpy(), heard
+
+    plain, _ = gradients(False, look)
+    looked, expected = gradients(True, look)
+    waited, heard = gradients(True, leave)
+    np.testing.assert_array_equal(plain, waited)
+    np.testing.assert_array_equal(looked, waited)
+    np.testing.assert_array_equal(heard[0], expected[0])

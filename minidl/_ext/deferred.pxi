@@ -20,6 +20,9 @@ cdef Py_ssize_t _waiting_count = 0, _waiting_capacity = 0
 cdef class Deferred:
     """An array that is not there yet: the ops of ``chain``, the first of them over ``raws``, the others over it."""
 
+    def __cinit__(self):
+        self.place = -1
+
     def __dealloc__(self):
         self.leave()
 
@@ -43,7 +46,7 @@ cdef class Deferred:
             raws = self.raws
             self.array = getattr(self.backend, self.function)(*raws)
             self.leave()
-            self.raws = None
+            self.raws = self.storages = None
         return self.array
 
     cdef int enter(self) except -1:
@@ -73,7 +76,6 @@ cdef class Deferred:
 
 cdef Deferred deferred(str function, tuple chain, list raws, list storages, tuple shape, object backend):
     cdef Deferred result = Deferred.__new__(Deferred)
-    result.place = -1
     result.function = function
     result.chain = chain
     result.raws = raws

@@ -178,8 +178,8 @@ cdef class Run:
     cdef int prepare(self, Node node, list grads) except -1:
         """Hooks, kept gradients and captures of a node's outputs, in PyTorch's order."""
         cdef Tensor kept
-        if type(grads[0]) is PooledGrad and (not node.op.takes_pooled or node.retained is not None
-                                             or self.captures is not None):
+        if type(grads[0]) is PooledGrad and (node.op is None or not node.op.takes_pooled
+                                             or node.retained is not None or self.captures is not None):
             grads[0] = dense(grads[0])
         while node.output_meta is not None and len(grads) < len(node.output_meta):
             grads.append(None)

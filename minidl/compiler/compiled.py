@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from minidl._ext.core import memory_root
 from minidl._ext.plan import Plan
 from minidl._tensor import Tensor
 from minidl.autograd import is_grad_enabled
@@ -52,12 +53,14 @@ class Compiled:
         return f"compile({self._function!r})"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        values = [*args, *kwargs.values()] if kwargs else list(args)
+        # which names were given is a value like others: a plan is for them alone
+        values = [*args, *kwargs.values(), ", ".join(kwargs)] if kwargs else list(args)
         if not self._lock.acquire(blocking=False):
             self.fallback_reason = "another thread is in it"
             return self._function(*args, **kwargs)
         try:
             if self._latest is not None and self._latest.takes(values):
+                self.fallback_reason = None
                 return self._latest.run(values)
             return self._not_as_before(args, kwargs, values)
         finally:
@@ -66,11 +69,11 @@ class Compiled:
     @property
     def device_calls(self) -> list[str]:
         """The names of the device functions that a repetition of the latest call makes; empty if it ran as written."""
-        return self._latest.names if self._latest is not None else []
+        return self._latest.names if self._latest is not None and self.fallback_reason is None else []
 
     def _not_as_before(self, args: tuple[Any, ...], kwargs: dict[str, Any], values: list[Any]) -> Any:
         """Look for another plan, or record, or run as written."""
-        key = (tuple(kwargs), is_grad_enabled(), self._modes(), tuple(map(_kind, values)))
+        key = (is_grad_enabled(), self._modes(), tuple(map(_kind, values)))
         for attempt in self._attempts.values():
             if attempt.plan is not None and attempt.plan.takes(values):
                 self._latest, self.fallback_reason = attempt.plan, None
@@ -160,8 +163,8 @@ def _unfit(values: list[Any], tensors: list[Tensor]) -> str | None:
         return "an argument is not contiguous in memory; pass x.contiguous()"
     if any(tensor.requires_grad for tensor in tensors):
         return "an argument requires grad; compile the whole step, with forward, backward and optimizer"
-    if len({id(tensor) for tensor in tensors}) != len(tensors):
-        return "it was given one tensor twice"
+    if len({id(memory_root(tensor._raw)) for tensor in tensors}) != len(tensors):
+        return "two arguments lie in the same memory; pass copies"
     return None
 
 
@@ -199,7 +202,8 @@ def compile(fn: Callable[..., Any]) -> Compiled:
     control flow that depends on anything but the arguments; a schedule is stepped outside.  Where a recording shows
     that a step cannot be repeated, it runs as written and a ``RuntimeWarning`` says why; so does ``fallback_reason``.
 
-    Returned tensors are copies without history.  The gradients in ``.grad`` are overwritten by the next call.
+    An argument may not lie in memory that the step also reads in another way, such as that of a weight.  Returned
+    tensors are copies without history.  The gradients in ``.grad`` are overwritten by the next call.
 
     Raises ``TypeError`` for what cannot be called.
     """

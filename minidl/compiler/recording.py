@@ -79,6 +79,7 @@ class Recording:
     output: Any = None
     refused: str | None = None
     _roots: dict[int, tuple[str, int, int]] = field(default_factory=dict)  # id of an owner -> kind, number, address
+    _input_bytes: dict[int, int] = field(default_factory=dict)
     _kept: list[Any] = field(default_factory=list)  # so that no id is given twice
     _depth: int = 0
 
@@ -93,6 +94,8 @@ class Recording:
         address = array.__array_interface__["data"][0]
         root = core.memory_root(array)
         kind, number, start = self._memory(root, array)
+        if kind == "input" and not start <= address <= start + self._input_bytes[number] - array.nbytes:
+            self.refuse("it reads memory around an argument, which is a part of a larger tensor; pass a copy")
         return Place(kind, number, address - start, array.shape, array.strides, array.dtype)
 
     def _memory(self, root: Any, array: np.ndarray) -> tuple[str, int, int]:
@@ -112,6 +115,11 @@ class Recording:
     def know_input(self, number: int, array: np.ndarray) -> None:
         """Say that this array is argument ``number`` of the step."""
         self._know(core.memory_root(array), "input", number, array.__array_interface__["data"][0])
+        self._input_bytes[number] = array.nbytes
+
+    def is_input(self, array: np.ndarray) -> bool:
+        """Whether an array lies in the memory of an argument."""
+        return self._roots.get(id(core.memory_root(array)), ("",))[0] == "input"
 
     def _know_host(self, array: np.ndarray) -> None:
         """An array that a recorded function made outside of the allocator."""
@@ -142,6 +150,8 @@ class Recording:
             return function(*arguments, **keywords)
         first = len(self.script.entries)
         before, before_keywords = self.noted(arguments), {key: self.noted(each) for key, each in keywords.items()}
+        if name.endswith("_") and arguments and isinstance(arguments[0], np.ndarray) and self.is_input(arguments[0]):
+            self.refuse("it changes an argument in place; let it change a copy")
         self._depth += 1
         try:
             result = function(*arguments, **keywords)
@@ -265,6 +275,8 @@ def finish(record: Recording, output: Any) -> None:
     for module in record.modules.values():
         for value in module.parameters():
             leaves[id(value)] = value
+        if any(record.is_input(value._raw) for value in module.state_dict().values()):
+            record.refuse("an argument lies in the memory of a parameter or buffer; pass a copy")
     for optimizer in record.optimizers.values():
         for group in optimizer.param_groups:
             leaves.update((id(value), value) for value in group["params"])
