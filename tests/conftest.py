@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,3 +26,18 @@ def two_threads() -> Iterator[None]:
     minidl.set_num_threads(2)
     yield
     minidl.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium without a window, or the tests are skipped; with MINIDL_CHROMIUM=required they fail instead."""
+    required = os.environ.get("MINIDL_CHROMIUM") == "required"
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None and not required:
+        pytest.skip("no Chromium found (Debian/Ubuntu: sudo apt install chromium)")
+    sync_api = importlib.import_module("playwright.sync_api") if required else pytest.importorskip(
+        "playwright.sync_api", reason="Playwright is not installed (pip install playwright)")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()

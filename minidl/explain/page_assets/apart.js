@@ -1,7 +1,7 @@
 "use strict";
 // The sums of the explorer, written out: for one output number, or backward for one gradient.
 
-const MOST_ROWS = 8, MOST_TERMS = 40;
+const MOST_ROWS = 8, MOST_TERMS = 12;
 
 function takeApart() {
   const parts = !backward() ? pixelParts() : { output: flowParts, input: inputParts, weight: weightParts }[state.picked]();
@@ -118,10 +118,11 @@ function termTable(heads, terms, cells) {
   const body = few.map((term) => element("tr", {}, ...cells(term).map((cell, i) => (typeof cell === "string" ? element("td", {}, cell)
     : i === heads.length - 1 ? numberCell({ value: cell }, scale) : element("td", { "data-value": cell }, shown(cell))))));
   const rest = sorted.slice(MOST_TERMS);
-  const left = rest.length ? `${times(rest.length, "smaller product")}, together ${shown(rest.reduce((sum, term) => sum + term.product, 0))}` : null;
+  const together = rest.reduce((sum, term) => sum + term.product, 0);
   return element("div", { class: "scroll" }, element("table", { class: "terms" },
     element("thead", {}, element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head)))), element("tbody", {}, ...body),
-    left && element("tfoot", {}, element("tr", {}, element("td", { colspan: heads.length }, left)))));
+    rest.length ? element("tfoot", {}, element("tr", {}, element("th", { scope: "row", colspan: heads.length - 1 },
+      `${times(rest.length, "smaller product")}, together`), element("td", { "data-value": together }, shown(together)))) : null));
 }
 
 // -- everything as tables, for those who read or copy numbers

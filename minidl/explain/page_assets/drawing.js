@@ -43,6 +43,15 @@ function colourForText(background) {
   return brightness(background) > 0.56 ? dark : light;
 }
 
+const FONT = 'ui-sans-serif, system-ui, "Segoe UI", Roboto, Arial, sans-serif';
+
+// A number in as few characters as a cell has room for.
+function brief(value) {
+  if (Number.isInteger(value) || !Number.isFinite(value)) return shown(value);
+  const text = Math.abs(value).toFixed(Math.abs(value) < 10 ? 2 : 0);
+  return (value < 0 && Number(text) ? "−" : "") + text.replace(/^0\./, ".");
+}
+
 // One map on a canvas. `look` is {rows, columns, value(r, c), padding(r, c), blank(r, c), scale, frames, width, most}:
 // frames are {r, c, rows, columns, kind: "window" | "tap" | "edge"}; width is the room in CSS pixels, most the largest cell.
 class PixelMap {
@@ -87,6 +96,8 @@ class PixelMap {
     const { rows, columns, value, padding, blank, scale } = this.look, { surface, line } = colours();
     pen.textAlign = "center";
     pen.textBaseline = "middle";
+    const size = this.textSize(pen, cell);
+    pen.font = `${size}px ${FONT}`;
     for (let r = 0; r < rows; r++) {
       for (let c = 0; c < columns; c++) {
         const isBlank = blank?.(r, c), number = value(r, c);
@@ -94,11 +105,9 @@ class PixelMap {
         pen.fillStyle = css(colour);
         pen.fillRect(c * cell, r * cell, cell + 0.5, cell + 0.5);
         if (padding?.(r, c)) this.hatch(pen, c * cell, r * cell, cell);
-        if (cell >= 22 && !isBlank) {
-          const text = shown(number);
-          pen.font = `${Math.min(13, cell * 0.42, 1.7 * cell / Math.max(text.length, 3))}px system-ui, sans-serif`;
+        if (size && !isBlank) {
           pen.fillStyle = css(colourForText(colour), padding?.(r, c) ? 0.75 : 1);
-          pen.fillText(text, (c + 0.5) * cell, (r + 0.53) * cell);
+          pen.fillText(brief(number), (c + 0.5) * cell, (r + 0.53) * cell);
         }
       }
     }
@@ -110,6 +119,19 @@ class PixelMap {
       for (let c = 1; c < columns; c++) { pen.moveTo(c * cell, 0); pen.lineTo(c * cell, rows * cell); }
       pen.stroke();
     }
+  }
+
+  // The largest size at which every number fits into its cell, or 0 where one could not be read.
+  textSize(pen, cell) {
+    if (cell < 20) return 0;
+    const { rows, columns, value } = this.look;
+    pen.font = `10px ${FONT}`;
+    let widest = 1;
+    for (let r = 0; r < rows; r++) {
+      for (let c = 0; c < columns; c++) widest = Math.max(widest, pen.measureText(brief(value(r, c))).width);
+    }
+    const size = Math.min(13, cell * 0.5, 10 * (cell - 3) / widest);
+    return size < 8.5 ? 0 : size;
   }
 
   hatch(pen, x, y, cell) {
@@ -128,7 +150,7 @@ class PixelMap {
 
   paintFrame(pen, cell, { r, c, rows = 1, columns = 1, kind }) {
     const { window, ink } = colours();
-    const wide = kind === "window" ? Math.max(2, Math.min(3, cell / 5)) : 1.5;
+    const wide = kind === "window" ? Math.max(2, Math.min(3, cell / 5)) : cell < 14 ? 0.75 : 1.5;
     pen.lineWidth = wide;
     pen.strokeStyle = css(kind === "edge" ? ink : window);
     if (kind === "tap") {
@@ -169,5 +191,29 @@ class PickMap extends PixelMap {
       event.preventDefault();
       picked(Math.min(Math.max(to[0], 0), rows - 1), Math.min(Math.max(to[1], 0), columns - 1));
     });
+  }
+}
+
+// A bar up or down for each of many numbers. `look` is {columns, value(i), scale, width}; the place is [0, i].
+class BarMap extends PickMap {
+  paint() {
+    const { columns, value, scale, width } = this.look, room = width(), height = 150;
+    const ratio = devicePixelRatio || 1, { canvas } = this, { line, negative, positive, window } = colours();
+    canvas.width = Math.round(room * ratio);
+    canvas.height = height * ratio;
+    canvas.style.width = `${room}px`;
+    canvas.style.height = `${height}px`;
+    const pen = canvas.getContext("2d"), step = room / columns, chosen = this.place[1];
+    pen.setTransform(ratio, 0, 0, ratio, 0, 0);
+    const base = scale.signed ? height / 2 : height - 4, reach = scale.signed ? height / 2 - 4 : height - 8;
+    pen.fillStyle = css(window, 0.22);
+    pen.fillRect(chosen * step - 1, 0, Math.max(step, 1) + 2, height);
+    pen.fillStyle = css(line);
+    pen.fillRect(0, base, room, 1);
+    for (let i = 0; i < columns; i++) {
+      const long = value(i) / scale.most * reach;
+      pen.fillStyle = css(long < 0 ? negative : positive);
+      pen.fillRect(i * step, Math.min(base, base - long), Math.max(step > 4 ? step - 1 : step, 0.5), Math.abs(long));
+    }
   }
 }

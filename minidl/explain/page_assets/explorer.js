@@ -245,7 +245,7 @@ function startExplorer() {
   if (own.length) preset.append(element("optgroup", { label: DATA.name }, ...own));
   preset.append(element("optgroup", { label: "Examples" }, ...lessons));
   preset.addEventListener("change", () => { setPreset(preset.value); rebuild(); });
-  for (const [id, kinds, label] of [["source", INPUTS, "the layer's own"], ["weights", WEIGHTS, "the layer's own"]]) {
+  for (const [id, kinds, label] of [["source", INPUTS, "its own"], ["weights", WEIGHTS, "its own"]]) {
     byId(id).append(element("option", { value: "own" }, label),
       ...Object.entries(kinds).map(([value, [name]]) => element("option", { value }, name)));
   }

@@ -60,7 +60,7 @@ function optionProblems({ kernel, stride, padding, dilation, groups, H, W, C, OC
     problems.push({
       what: `${name} must be ${bound ? "at least 1" : "0 or more"}`,
       formula: `${name} ≥ ${bound}, a whole number`,
-      numbers: `${name} = ${values.map((value) => (Number.isNaN(value) ? "nothing" : value)).join(", ")}`,
+      numbers: `${name} = ${values.map((value) => (Number.isNaN(value) ? "nothing" : withMinus(value))).join(", ")}`,
       cure: `Set ${name} to ${bound} or more.`,
     });
   }
@@ -107,12 +107,14 @@ function sideProblems({ mode }, { names, size, kernel, dilation, stride, span, b
       what: `The output would be empty: a kernel of ${kernel} ${line}s${spread}, is larger than the padded input of ${size + before + after}`,
       formula: `dilation · (${names.kernel} − 1) + 1 ≤ ${names.size} + padding, or no window fits and ${names.output} is less than 1`,
       numbers: `${dilation} · (${kernel} − 1) + 1 = ${span} ≤ ${size} + ${before + after} = ${size + before + after} does not hold: `
-        + `${names.output} = ⌊(${size + before + after} − ${span}) / ${stride}⌋ + 1 = ${outputSize(size, before, after, span, stride)}`,
+        + `${names.output} = ⌊(${size + before + after} − ${span}) / ${stride}⌋ + 1 = ${withMinus(outputSize(size, before, after, span, stride))}`,
       cure: `Use a larger input, more padding${dilation > 1 ? ", less dilation" : ""} or a smaller kernel.`,
     });
   }
   return problems;
 }
+
+const withMinus = (number) => String(number).replace("-", "−");
 
 function divisors(number) {
   return Array.from({ length: number }, (_, i) => i + 1).filter((d) => number % d === 0);

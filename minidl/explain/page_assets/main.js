@@ -2,6 +2,7 @@
 // The page as a whole: its two views, the choice of an image, the space bar.
 
 const VIEWS = ["layer", "network"];
+const narrow = matchMedia("(max-width: 1000px)");
 let view = "";
 
 function showView(name) {
@@ -32,6 +33,15 @@ function chooseImage(n) {
 
 const selectImage = choices(byId("image-choice"), (value) => chooseImage(Number(value)));
 
+// The first channel of an image, small; null where it is no image.
+function thumbnail({ shape, values }) {
+  if (!isMap(shape)) return null;
+  const [, H, W] = shape, map = new PixelMap();
+  map.canvas.setAttribute("aria-hidden", "true");
+  map.draw({ rows: H, columns: W, value: (r, c) => values[r * W + c], scale: scaleOf(values.subarray(0, H * W)), width: 34 });
+  return map.canvas;
+}
+
 function offerImages() {
   const host = byId("image-choice");
   host.replaceChildren();
@@ -39,11 +49,8 @@ function offerImages() {
   if (host.hidden) return;
   const pictures = given(DATA.pictures);
   for (let n = 0; n < DATA.samples; n++) {
-    const { shape: [, H, W], values } = imageOf(pictures, n), map = new PixelMap();
-    map.canvas.setAttribute("aria-hidden", "true");
-    map.draw({ rows: H, columns: W, value: (r, c) => values[r * W + c], scale: scaleOf(values.subarray(0, H * W)), width: 34 });
-    const label = DATA.labels ? `${DATA.labels[n]}` : `image ${n}`;
-    host.append(element("button", { role: "radio", "data-value": n, "aria-label": label }, map.canvas));
+    const name = DATA.labels ? DATA.labels[n] : `image ${n}`;
+    host.append(element("button", { role: "radio", "data-value": n, "aria-label": name }, thumbnail(imageOf(pictures, n)) ?? name));
   }
   selectImage(state.sample);
 }
@@ -51,6 +58,7 @@ function offerImages() {
 // Maps know the colours and the width of the moment.
 function redraw() {
   palette = null;
+  byId("all-settings").open ||= !narrow.matches;
   offerImages();
   refresh();
 }
@@ -77,6 +85,7 @@ function start() {
   byId("subtitle").textContent = DATA.subtitle;
   byId("origin").textContent = DATA.origin;
   state.sample = DATA.first;
+  byId("all-settings").open = !narrow.matches;
   offerImages();
   startExplorer();
   const tabs = byId("tab-layer").parentElement;

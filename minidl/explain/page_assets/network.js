@@ -1,7 +1,7 @@
 "use strict";
 // The network, layer by layer: what each layer made of the image, all of it computed by minidl.
 
-const network = { step: 0, channel: 0, row: 0, column: 0 };
+const network = { step: 0, channel: 0, row: Infinity, column: Infinity };   // the pixel: at first the middle
 const MOST_MAPS = 64, MOST_LINES = 12;
 
 const WORDS = {
@@ -76,8 +76,7 @@ function showMaps(step, before) {
     paint();
   });
   maps.append(figure(step.path, C > 1 ? `[${network.channel}]` : "", map));
-  network.row = Math.min(network.row, H - 1);
-  network.column = Math.min(network.column, W - 1);
+  if (network.row >= H || network.column >= W) Object.assign(network, { row: H >> 1, column: W >> 1 });
 
   function paint() {
     const { row, column, channel } = network, at = (r, c) => values[(channel * H + r) * W + c];
@@ -117,25 +116,19 @@ function figure(name, index, map) {
 // -- vectors: a bar for each number
 
 function showBars(step) {
-  const { shape, values } = stepValues(step), scale = { ...scaleOf(values), signed: true };
+  const { values } = stepValues(step), scale = scaleOf(values);
   const last = network.step === DATA.network.steps.length - 1;
   if (values.length <= MOST_LINES) return showLines(step, values, last && DATA.network.probabilities !== null);
-  const map = new PickMap(`${step.path}, ${values.length} numbers`, (r, c) => tell(r, c));
-  const columns = Math.min(values.length, 40), rows = Math.ceil(values.length / columns);
-  const host = byId("step-bars");
+  const map = new BarMap(`${step.path}, ${values.length} numbers as bars`, (r, i) => tell(i));
   const live = element("output", { class: "result", "aria-live": "polite" });
-  function tell(r, c) {
-    const i = Math.min(r * columns + c, values.length - 1);
-    map.place = [Math.floor(i / columns), i % columns];
-    map.draw({
-      rows, columns, value: (row, column) => values[row * columns + column] ?? 0, blank: (row, column) => row * columns + column >= values.length,
-      scale, frames: [{ r: map.place[0], c: map.place[1], kind: "window" }], width: () => map.canvas.parentElement.clientWidth, most: 20,
-    });
+  function tell(i) {
+    map.place = [0, i];
+    map.draw({ rows: 1, columns: values.length, value: (k) => values[k], scale, width: () => map.canvas.parentElement.clientWidth });
     live.replaceChildren(`${step.path}[${i}] = `, strong(values[i]));
   }
-  host.replaceChildren(live, element("div", { class: "plane" }, map.canvas),
-    element("p", { class: "note" }, `${values.length} numbers${rows > 1 ? `, ${columns} in a row` : ""}`));
-  tell(0, 0);
+  byId("step-bars").replaceChildren(live, element("div", { class: "plane" }, map.canvas),
+    element("p", { class: "note" }, `${values.length} numbers, from ${shown(Math.min(...values))} to ${shown(Math.max(...values))}`));
+  tell(0);
 }
 
 // Few numbers: one line each, and where they are the answer, its probability.
@@ -144,7 +137,7 @@ function showLines(step, values, answers) {
   const most = Math.max(...values.map(Math.abs)) || 1, best = values.indexOf(Math.max(...values));
   const rows = Array.from(values, (value, i) => element("tr", { class: answers && i === best ? "chosen" : null },
     element("th", { scope: "row" }, DATA.network.classes?.[i] ?? String(i)),
-    element("td", { class: "bar" }, element("span", {
+    element("td", { class: "stroke" }, element("span", {
       class: value < 0 ? "negative" : "positive", style: `width:${50 * Math.abs(value) / most}%;${value < 0 ? "right" : "left"}:50%`,
     })),
     element("td", { "data-value": value }, shown(value)),

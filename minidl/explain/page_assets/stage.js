@@ -2,6 +2,11 @@
 // The three maps of the explorer: input, kernel, output; backward their gradients. Drawn for the place in `state`.
 
 const MOST_PLANES = 12;   // channels that are drawn side by side
+const LOSSES = {
+  output: "grad_output is the output itself.",
+  ones: "grad_output is 1 everywhere.",
+  pixel: "grad_output is 1 at the pixel that is pointed at, 0 elsewhere.",
+};
 const stageMaps = { key: "", inputs: [], kernels: [], output: null };
 
 const backward = () => state.direction === "backward";
@@ -64,7 +69,8 @@ function writeTitles(planes) {
   byId("output-title").textContent = of("output");
   byId("output-shape").textContent = ` ${sizes([conv.OC, conv.OH, conv.OW])}`;
   byId("flow").classList.toggle("backward", backward());
-  byId("gradient-choice").hidden = !backward();
+  byId("loss").hidden = !backward();
+  byId("loss-note").textContent = LOSSES[state.gradient];
   byId("apart-title").textContent = backward() ? "One gradient, taken apart" : "One number, taken apart";
 }
 
@@ -170,7 +176,7 @@ function writeThumbs() {
   host.replaceChildren(...(conv.OC === 1 ? [] : Array.from({ length: most }, (_, oc) => {
     const map = new PixelMap(), values = conv.plane(oc);
     map.canvas.setAttribute("aria-hidden", "true");
-    map.draw({ rows: conv.OH, columns: conv.OW, value: (r, c) => values[r * conv.OW + c], scale: scaleOf(values), width: 44, most: 8 });
+    map.draw({ rows: conv.OH, columns: conv.OW, value: (r, c) => values[r * conv.OW + c], scale: scaleOf(values), width: 40, most: 8 });
     return element("button", { role: "radio", "data-value": oc, "aria-label": `output channel ${oc}` }, map.canvas, String(oc));
   })));
   if (conv.OC > most) host.append(element("p", { class: "note" }, `and ${times(conv.OC - most, "more channel")}`));

@@ -45,16 +45,21 @@ function choices(host, chosen) {
 // A table of numbers, coloured by `scale`; cell(r, c) gives {value, padding, mark, text}.
 function numberTable(caption, rows, columns, cell, scale, { heads = false, kind = "numbers" } = {}) {
   const body = element("tbody");
+  let longest = 2;
   if (heads) {
     body.append(element("tr", {}, element("td"), ...Array.from({ length: columns }, (_, c) => element("th", { scope: "col" }, String(c)))));
   }
   for (let r = 0; r < rows; r++) {
     const line = element("tr");
     if (heads) line.append(element("th", { scope: "row" }, String(r)));
-    for (let c = 0; c < columns; c++) line.append(numberCell(cell(r, c), scale));
+    for (let c = 0; c < columns; c++) {
+      const look = cell(r, c);
+      longest = Math.max(longest, shown(look.value).length);
+      line.append(numberCell(look, scale));
+    }
     body.append(line);
   }
-  return element("table", { class: kind }, element("caption", {}, caption), body);
+  return element("table", { class: kind, style: `--digits:${longest}` }, element("caption", {}, caption), body);
 }
 
 function numberCell({ value, padding, mark, text }, scale) {
