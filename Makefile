@@ -13,10 +13,14 @@ pip := $(python) -m pip --disable-pip-version-check
 sources := setup.py pyproject.toml $(wildcard minidl/_ext/*.pyx minidl/_ext/*.pxi minidl/_ext/*.pxd minidl/_ext/*.h minidl/_ext/*.c)
 build_requires := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
-.PHONY: train test bench lint build sanitize clean
+.PHONY: train explain test bench lint build sanitize clean
 
 train: $(VENV)/.with-plot
 	$(python) examples/train_lenet.py $(ARGS)
+
+# Writes conv.html and opens it: LeNet as `make train` left it, or where it did not, trained now for some seconds.
+explain: $(VENV)/.built
+	$(python) -m minidl.explain --open $(ARGS)
 
 test: $(VENV)/.with-test
 	$(python) -m pytest $(ARGS)
@@ -40,7 +44,7 @@ sanitize: $(VENV)/.with-test
 	@rm -f $(VENV)/.built
 
 clean:
-	rm -rf build dist $(VENV) *.egg-info minidl/_libs minidl/_ext/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf build dist conv.html $(VENV) *.egg-info minidl/_libs minidl/_ext/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment and what building needs; then the package, editable; then the extras, each a stamp file.

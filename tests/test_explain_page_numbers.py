@@ -16,6 +16,8 @@ from minidl import nn
 from minidl.explain.html_page import ASSETS, page
 from minidl.nn import functional as F
 
+pytestmark = pytest.mark.slow
+
 CLOSE = {"rtol": 1e-12, "atol": 1e-11}  # a few hundred products of at most some hundreds each, in float64
 
 

@@ -79,7 +79,7 @@ def _network(weights: Path | None, test: EmbeddedDigits) -> tuple[nn.Module, str
     path = WEIGHTS if weights is None else weights
     if weights is not None or path.exists():
         net, variant = load_lenet(path)
-        origin = f"LeNet-5 ({variant}) with the weights of {path}"
+        origin = f"LeNet-5{'' if variant == 'relu' else f' ({variant})'} with the weights of {path}"
     else:
         print(f"no trained weights in {WEIGHTS} (make train leaves them there): training for {EPOCHS} epochs ...")
         began = time.perf_counter()

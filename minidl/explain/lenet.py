@@ -64,10 +64,12 @@ def train_lenet(digits: Any, epochs: int = EPOCHS) -> nn.Sequential:
         _random.manual_seed(0)
         net, loss_function = lenet5(), nn.CrossEntropyLoss()
         optimizer = SGD(net.parameters(), lr=0.05, momentum=0.9)
-        for images, labels in (batch for _ in range(epochs) for batch in DataLoader(digits, 64, shuffle=True)):
-            optimizer.zero_grad()
-            loss_function(net(images), labels).backward()
-            optimizer.step()
+        loader = DataLoader(digits, batch_size=64, shuffle=True)
+        for _ in range(epochs):
+            for images, labels in loader:
+                optimizer.zero_grad()
+                loss_function(net(images), labels).backward()
+                optimizer.step()
     finally:
         _random.set_rng_state(before)
     return net

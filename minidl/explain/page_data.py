@@ -146,7 +146,7 @@ def network_data(model: Module, images: np.ndarray, output: np.ndarray | None, c
         kept = array.shape[1] if array.ndim == 4 else None
         step.update(values=arrays.add(array[:count]), every=every, kept=kept, note=_note(step["shape"], kept, every))
         steps.append(step)
-    layers = []
+    layers: list[dict[str, Any]] = []
     for step in steps:
         call = step.pop("call")
         step["layer"] = None

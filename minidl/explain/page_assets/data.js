@@ -79,14 +79,20 @@ function spreadChannels(values, [OWN, H, W], C) {
   return spread;
 }
 
+// Whole numbers whole, where sums of fractions have missed them by a rounding.
+function tidied(value) {
+  const whole = Math.round(value);
+  return Math.abs(value - whole) < 1e-12 * Math.max(Math.abs(value), 1) ? whole : value;
+}
+
 // A number as people read it: whole numbers whole, others with three or four digits that count.
 function shown(value) {
   if (Number.isNaN(value)) return "nan";
   if (!Number.isFinite(value)) return value < 0 ? "−∞" : "∞";
-  const size = Math.abs(value);
+  const size = Math.abs(tidied(value));
   let text;
-  if (Number.isInteger(value) && size < 1e5) text = String(size);
+  if (Number.isInteger(size) && size < 1e5) text = String(size);
   else if (size >= 1e5 || size < 0.0005) text = size.toExponential(1);
   else text = size.toFixed(size >= 100 ? 1 : size >= 10 ? 2 : 3);
-  return (value < 0 ? "−" : "") + text.replace("e-", "e−").replace("e+", "e");
+  return (value < 0 && size ? "−" : "") + text.replace("e-", "e−").replace("e+", "e");
 }

@@ -18,7 +18,6 @@ function colours() {
 
 const css = ([r, g, b], alpha = 1) => `rgb(${r} ${g} ${b} / ${alpha})`;
 const mixed = (from, to, share) => from.map((value, i) => Math.round(value + (to[i] - value) * share));
-const brightness = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b) / 255;
 
 // How values become colours: {most, signed}. Without negative numbers 0 is paper and the largest value ink.
 function scaleOf(values) {
@@ -37,17 +36,17 @@ function colourOf(value, scale) {
   return mixed(surface, value < 0 ? negative : positive, share ** 0.8);
 }
 
+// Black or white, whichever stands out more: at least 4.5 to 1 on any colour.
 function colourForText(background) {
-  const { surface, ink } = colours();
-  const light = brightness(surface) > brightness(ink) ? surface : ink, dark = light === surface ? ink : surface;
-  return brightness(background) > 0.56 ? dark : light;
+  const [r, g, b] = background.map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.179 ? [0, 0, 0] : [255, 255, 255];
 }
 
 const FONT = 'ui-sans-serif, system-ui, "Segoe UI", Roboto, Arial, sans-serif';
 
 // A number in as few characters as a cell has room for.
 function brief(value) {
-  if (Number.isInteger(value) || !Number.isFinite(value)) return shown(value);
+  if (Number.isInteger(tidied(value)) || !Number.isFinite(value)) return shown(value);
   const text = Math.abs(value).toFixed(Math.abs(value) < 10 ? 2 : 0);
   return (value < 0 && Number(text) ? "−" : "") + text.replace(/^0\./, ".");
 }

@@ -232,7 +232,7 @@ function setPreset(choice) {
   Object.assign(state, start, { preset: choice, filled: Infinity, picked: "output", oc: 0, oh: 0, ow: 0, layer: start.layer ?? state.layer });
   state.square = ["kernel", "stride", "dilation", "padding"].every((name) => state[name][0] === state[name][1]);
   const geometry = convGeometry(currentSettings());
-  if (state.source === "own" && !geometry.problems.length) {
+  if (["own", "dot"].includes(state.source) && !geometry.problems.length) {
     state.oh = Math.floor(geometry.OH / 2);
     state.ow = Math.floor(geometry.OW / 2);
   }

@@ -59,7 +59,7 @@ function numberTable(caption, rows, columns, cell, scale, { heads = false, kind 
     }
     body.append(line);
   }
-  return element("table", { class: kind, style: `--digits:${longest}` }, element("caption", {}, caption), body);
+  return element("table", { class: columns < 5 ? kind : `${kind} small`, style: `--digits:${longest}` }, element("caption", {}, caption), body);
 }
 
 function numberCell({ value, padding, mark, text }, scale) {
