@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from minidl import _types
 from minidl._devices.cpu import CPU
 
-_cpu = CPU()
+_backends: dict[Any, Any] = {None: CPU()}
+_backends[_types.device("cpu")] = _backends["cpu"] = _backends[None]
+_current_cuda = 0  # the GPU that 'cuda' without a number means
 
 
-@functools.cache
 def backend_of(device: Any) -> Any:
     """The backend of ``device`` (a ``minidl.device``, its text, or None for the CPU).
 
-    Raises ``RuntimeError`` for a device that this machine or this version does not have.
+    Raises ``RuntimeError`` for a device that this machine does not have.
     """
-    wanted = _cpu.device if device is None else _types.device(device)
+    try:
+        return _backends[device]
+    except (KeyError, TypeError):
+        pass
+    wanted = _types.device(device)
     if wanted.type == "cpu":
-        return _cpu
-    raise RuntimeError(
-        f"device {str(wanted)!r} was asked for, but this version of minidl computes on the CPU only; leave the device "
-        "out or say device='cpu'"
-    )
+        return _backends[None]
+    if wanted.index is None:
+        wanted = _types.device("cuda", _current_cuda)
+    if wanted not in _backends:
+        from minidl._devices.cuda import CUDA
+
+        _backends[wanted] = CUDA(_current_cuda if wanted.index is None else wanted.index)
+    return _backends[wanted]

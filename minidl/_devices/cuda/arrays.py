@@ -1,0 +1,59 @@
+"""What all operations on a GPU stand on: new arrays, launches over all their numbers, dtypes in kernels' names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from minidl import _types
+from minidl._ext.device_array import DeviceArray, Layout
+
+from .runtime import Runtime, runtime
+
+# Endings of kernels' names, as in cuda/common.cuh.
+SUFFIX = {
+    np.dtype(np.float32): "f32", np.dtype(np.float64): "f64", np.dtype(np.uint8): "u8", np.dtype(np.int8): "i8",
+    np.dtype(np.int16): "i16", np.dtype(np.int32): "i32", np.dtype(np.int64): "i64", np.dtype(np.bool_): "b8",
+}
+THREADS = 256  # of a block, where a kernel does not say otherwise
+_WAVES = 32  # blocks per multiprocessor at most: a thread takes several numbers then
+
+
+class ArraysCUDA:
+    """One GPU.  The operations are methods of the classes that derive from this one."""
+
+    array_type = DeviceArray
+
+    def __init__(self, index: int) -> None:
+        self.device = _types.device("cuda", index)
+        self.runtime: Runtime = runtime(index)
+        self.launch = self.runtime.launch
+
+    def empty(self, shape: Any, np_dtype: Any) -> DeviceArray:
+        """An uninitialised array without gaps."""
+        return self.runtime.empty(tuple(shape), np.dtype(np_dtype))
+
+    def launch_each(self, file: str, name: str, count: int, *arguments: Any) -> None:
+        """Launch a kernel whose threads share ``count`` numbers (``FOR_EACH`` in common.cuh); none for none."""
+        if count:
+            blocks = min(-(-count // THREADS), _WAVES * self.runtime.multiprocessors)
+            self.launch(file, name, (blocks, 1), (THREADS, 1, 1), *arguments)
+
+    def dense(self, x: DeviceArray) -> DeviceArray:
+        """The array itself if it has no gaps, else a copy that has none."""
+        return x if x.contiguous else self.copy(x)
+
+
+def shown(x: DeviceArray, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """The strides with which x shows itself, broadcast, in ``shape``, and its itemsize: an operand of a ``Layout``."""
+    lead = len(shape) - x.ndim
+    if x.shape == shape:
+        return x.strides, x.itemsize
+    return (0,) * lead + tuple(
+        0 if size == 1 else stride for size, stride in zip(x.shape, x.strides, strict=True)), x.itemsize
+
+
+def layout_of(shape: tuple[int, ...], *arrays: DeviceArray) -> Layout:
+    """The ``Layout`` of arrays that broadcast to ``shape``."""
+    return Layout(shape, *(shown(x, shape) for x in arrays))

@@ -1,0 +1,59 @@
+"""The GPU that the tests compute on: the real one where ``MINIDL_TEST_GPU=real`` says so, else the emulated one."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import cuda_emulation
+import numpy as np
+
+from minidl._devices.registry import backend_of
+from minidl._ext import core
+from minidl._ext.device_pool import DevicePool
+
+REAL = os.environ.get("MINIDL_TEST_GPU") == "real"
+
+
+@functools.cache
+def emulation() -> Any:
+    """What steers the emulated GPU; raises ``CannotEmulateError`` where it cannot be built."""
+    return cuda_emulation.load(total_memory=8 << 30)
+
+
+@functools.cache
+def backend() -> Any:
+    """The operations of the GPU ``cuda:0``.
+
+    On the emulated one, memory comes in blocks of just the bytes that are needed, so that what lies behind an array is
+    out of bounds.
+    """
+    if not REAL:
+        emulation()
+    gpu = backend_of("cuda:0")
+    if not REAL:
+        gpu.runtime.pool = DevicePool(gpu.runtime._take, exact=True)
+    return gpu
+
+
+@contextlib.contextmanager
+def order(number: int) -> Iterator[None]:
+    """Run the threads of kernels in another order: 0 forward, 1 backward, 2 at random; a real GPU has its own."""
+    if REAL:
+        yield
+    else:
+        with emulation().configured(order=number):
+            yield
+
+
+def tensor(array: np.ndarray) -> Any:
+    """A tensor on the GPU with the numbers of an array."""
+    return core.from_raw(backend().from_host(np.asarray(array)), backend())
+
+
+def numbers(result: Any) -> np.ndarray:
+    """The numbers of a tensor, wherever it lies."""
+    return np.asarray(result._backend.to_host(result.detach()._raw))
