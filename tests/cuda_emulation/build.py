@@ -70,7 +70,7 @@ def names_pycuda_needs() -> list[str]:
 def library() -> Path:
     """The path of libcuda.so.1, built if it was not there."""
     gxx = compiler()
-    files = sources(DRIVER)
+    files = [*sources(DRIVER), HERE / "device" / "runtime.h"]
     written = set(re.findall(r"\b(cu[A-Z]\w*)\(", "\n".join(path.read_text(encoding="utf-8") for path in files)))
     missing = [name for name in names_pycuda_needs() if name not in written]
     version = subprocess.run([gxx, "--version"], capture_output=True, text=True).stdout

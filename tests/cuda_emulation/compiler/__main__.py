@@ -23,7 +23,7 @@ import source_route
 EMPTY_HEADERS = """algorithm assert.h cassert cfloat climits cmath cstddef cstdint cstdio cuda_bf16.h cuda_fp16.h
 cuda_pipeline.h cuda_pipeline_primitives.h cuda_runtime.h float.h limits limits.h math.h math_constants.h mma.h stddef.h
 stdint.h stdio.h type_traits utility""".split()
-DEVICE_HEADER = Path(__file__).resolve().parents[1] / "device" / "cudahost.h"
+DEVICE_HEADER = Path(__file__).resolve().parents[1] / "device" / "cuda.h"
 OUTPUT_KINDS = ("cubin", "ptx", "fatbin")
 WITH_VALUE = ("-arch", "-code", "-gencode", "-o", "-Xptxas", "-Xcompiler", "--compiler-options", "-std", "-diag-suppress")
 CHECKS = ["-fsanitize=bounds,alignment,shift,vla-bound", "-fsanitize-undefined-trap-on-error"]
@@ -109,7 +109,7 @@ class Compiler:
                 scratch.rename(headers)
             except OSError:  # another process was faster
                 pass
-        return run([self.cxx, "-E", "-x", "c++", "-nostdinc", "-nostdinc++", "-undef", "-D__CUDACC__", "-DCUDAHOST=1",
+        return run([self.cxx, "-E", "-x", "c++", "-nostdinc", "-nostdinc++", "-undef", "-D__CUDACC__", "-DMINIDL_EMULATED=1",
                     "-D__cplusplus=201703L", f"-D__CUDA_ARCH__={request.architecture}0", f"-I{headers}",
                     *request.preprocessor, str(request.source)])
 
@@ -130,7 +130,8 @@ class Compiler:
     def source_route(self, text: str, made: Path) -> None:
         """CUDA C, rewritten where C++ has no words for it, compiled with the device header before it."""
         run([self.cxx, "-std=c++20", "-O2", *(CHECKS if self.checks else []), "-g1", *self.instruction_set(),
-             "-ffp-contract=fast", "-fno-strict-aliasing", "-fPIC", "-shared", "-Wl,-Bsymbolic", "-w",
+             "-ffp-contract=fast", "-fno-strict-aliasing", "-fno-gnu-unique", "-fno-threadsafe-statics", "-fPIC",
+             "-shared", "-Wl,-Bsymbolic", "-w",
              "-include", str(DEVICE_HEADER), "-x", "c++", "-", "-o", str(made),
              f"-L{self.library.parent}", "-l:libcuda.so.1"], source_route.rewrite(text))
 
