@@ -92,6 +92,11 @@ def library() -> Path:
     return path
 
 
+def real_nvcc() -> str | None:
+    """NVIDIA's nvcc, which the PTX route needs: on PATH or where its installer puts it."""
+    return shutil.which("nvcc", path=os.environ.get("PATH", "") + os.pathsep + "/usr/local/cuda/bin")
+
+
 def nvcc(*, checks: bool = True, ptx: bool = False) -> Path:
     """The path of a command that takes nvcc's arguments and compiles kernels for the stand-in driver.
 
@@ -100,7 +105,7 @@ def nvcc(*, checks: bool = True, ptx: bool = False) -> Path:
     """
     key = content_hash(sources(HERE / "compiler", HERE / "device"))
     options = {"cxx": compiler(), "library": library(), "cache": cache_folder(), "key": key, "checks": int(checks),
-               "route": "ptx" if ptx else "source"}
+               "route": "ptx" if ptx else "source", "nvcc": real_nvcc() or ""}
     words = [sys.executable, "-S", "-E", HERE / "compiler", *(f"--{name}={value}" for name, value in options.items())]
     text = "#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in words) + ' "$@"\n'
     folder = cache_folder() / f"nvcc-{content_hash([], text)}"

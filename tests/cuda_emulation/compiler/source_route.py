@@ -42,7 +42,8 @@ def with_registration(match: re.Match[str]) -> str:
     if "(" in ALIGNMENT.sub("", declarators[0]):  # a function, not a variable
         return match[0]
     names = [re.search(r"(\w+)\s*(?:\[.*)?$", part.strip(), re.DOTALL)[1] for part in declarators]
-    return f"__shared__ {match[1]}; " + " ".join(f"static const SharedArray registered_{name}({name});" for name in names)
+    registrations = (f"static const SharedArray registered_{name}({name});" for name in names)
+    return f"__shared__ {match[1]}; " + " ".join(registrations)
 
 
 def extern_c_blocks(text: str) -> list[tuple[int, int]]:

@@ -29,6 +29,10 @@ Result fail(Result result, const char* format, ...) {
     return result;
 }
 
+static std::string reports;  // a line each
+
+void report_last_message() { reports += last_message + "\n"; }
+
 struct ErrorText {
     Result result;
     const char *name, *text;
@@ -112,6 +116,16 @@ API size_t emulation_launches(char* text, size_t bytes) {
     for (auto& [name, count] : launches_by_name) all += name + " " + std::to_string(count) + "\n";
     if (text) snprintf(text, bytes, "%s", all.c_str());
     return all.size() + 1;
+}
+
+// Writes the reports, a line each, and forgets them if they fit; returns the bytes that they and a zero take.
+API size_t emulation_take_reports(char* text, size_t bytes) {
+    size_t needed = reports.size() + 1;
+    if (text && bytes >= needed) {
+        memcpy(text, reports.c_str(), needed);
+        reports.clear();
+    }
+    return needed;
 }
 
 API void emulation_reset_counters() {

@@ -69,6 +69,9 @@ extern Result fault;
 // Notes the message for the exception that Python will raise, and returns the result.
 __attribute__((format(printf, 2, 3))) Result fail(Result result, const char* format, ...);
 
+// Keeps the last message for tests to ask for: what is found in a call whose errors nobody sees, as when Python frees.
+void report_last_message();
+
 struct Device {
     int index;
     size_t bytes_live = 0;

@@ -82,6 +82,7 @@ Result release(DevicePointer pointer) {
         return fail(INVALID_VALUE, "%#lx is freed, and is no allocation: %s", pointer,
                     describe_address(pointer).c_str());
     Result result = settings.poison ? check_margins(found->second) : SUCCESS;
+    if (result) report_last_message();
     unmap(found->second);
     allocations.erase(found);
     return result;
