@@ -17,7 +17,9 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ptx_route
 import source_route
+from ptx_operands import UnknownPTXError
 
 # Headers that CUDA C includes and that are empty here: device/ has what they declare.
 EMPTY_HEADERS = """algorithm assert.h cassert cfloat climits cmath cstddef cstdint cstdio cuda_bf16.h cuda_fp16.h
@@ -90,6 +92,7 @@ class Compiler:
     def __init__(self, settings: dict[str, str]) -> None:
         self.cxx, self.library = settings["cxx"], Path(settings["library"])
         self.cache, self.key = Path(settings["cache"]), settings["key"]
+        self.nvcc = settings["nvcc"]
         self.checks, self.route = settings["checks"] == "1", settings["route"]
 
     def version(self) -> str:
@@ -123,17 +126,31 @@ class Compiler:
         with tempfile.TemporaryDirectory(dir=image.parent) as scratch:
             made = Path(scratch) / "image.so"
             rewritten = Path(scratch) / request.source.name  # this name is what the debugging information has
-            rewritten.write_text(source_route.rewrite(text), encoding="utf-8")
-            self.source_route(rewritten, made)
+            if self.route == "ptx":
+                rewritten.write_text(self.translated_ptx(request, Path(scratch) / "kernels.ptx"), encoding="utf-8")
+                self.build(rewritten, made, ["-O1", "-ffp-contract=off", f"-I{DEVICE_HEADER.parent}"])
+            else:
+                rewritten.write_text(source_route.rewrite(text), encoding="utf-8")
+                self.build(rewritten, made, ["-O2", "-ffp-contract=fast", *(CHECKS if self.checks else [])])
             made.replace(image)
         return image.read_bytes()
 
-    def source_route(self, rewritten: Path, made: Path) -> None:
-        """CUDA C, rewritten where C++ has no words for it, compiled with the device header before it."""
-        run([self.cxx, "-std=c++20", "-O2", *(CHECKS if self.checks else []), "-g1", *self.instruction_set(),
-             "-ffp-contract=fast", "-fno-strict-aliasing", "-fno-gnu-unique", "-fno-threadsafe-statics", "-fPIC",
-             "-shared", "-Wl,-Bsymbolic", "-w",
-             "-include", str(DEVICE_HEADER), "-x", "c++", str(rewritten), "-x", "none", "-o", str(made),
+    def translated_ptx(self, request: Request, ptx: Path) -> str:
+        """What NVIDIA's compiler makes of the source, in C++."""
+        if not self.nvcc:
+            raise CompileError("the PTX route needs NVIDIA's nvcc, which is not found")
+        run([self.nvcc, "-ptx", f"-arch=compute_{request.architecture}", *request.preprocessor, str(request.source),
+             "-o", str(ptx)])
+        try:
+            return ptx_route.translate(ptx.read_text(encoding="utf-8"))
+        except UnknownPTXError as error:
+            raise CompileError(f"{request.source}: the PTX translator does not know {error}") from None
+
+    def build(self, source: Path, made: Path, options: list[str]) -> None:
+        """Compile C++ that the device header goes before."""
+        run([self.cxx, "-std=c++20", *options, "-g1", *self.instruction_set(), "-fno-strict-aliasing",
+             "-fno-gnu-unique", "-fno-threadsafe-statics", "-fPIC", "-shared", "-Wl,-Bsymbolic", "-w",
+             "-include", str(DEVICE_HEADER), "-x", "c++", str(source), "-x", "none", "-o", str(made),
              f"-L{self.library.parent}", "-l:libcuda.so.1"])
 
     def instruction_set(self) -> list[str]:
