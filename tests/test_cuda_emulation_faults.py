@@ -127,8 +127,12 @@ FAULTS: dict[str, tuple[str, Callable[[Faults], None]]] = {
         lambda f: f.run("write_own_place", f.floats(1000), grid=(4, 1), block=(256, 1, 1)),
     ),
     "write far away": (
-        "4194288 bytes past the end",
-        lambda f: f.run("write_at", f.floats(4), np.int32(1 << 20), block=(1, 1, 1)),
+        "65524 bytes past the end",
+        lambda f: f.run("write_at", f.floats(4), np.int32(4 + 16381), block=(1, 1, 1)),
+    ),
+    "write before the start": (
+        "4096 bytes before the start",
+        lambda f: f.run("write_at", f.floats(1024), np.int32(-1024), block=(1, 1, 1)),
     ),
     "use after free": ("inside freed allocation", use_after_free),
     "shared array": ("a check failed|past the", lambda f: f.run("shared_array_overrun", f.floats(32), np.int32(8))),

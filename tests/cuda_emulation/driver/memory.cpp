@@ -14,6 +14,7 @@
 namespace emulation {
 
 constexpr size_t PAGE = 4096;
+constexpr size_t GUARD = 64 << 10;  // bytes before and behind each allocation that may not be touched
 constexpr unsigned char POISON = 0xff;
 constexpr size_t QUARANTINE = 1024;  // freed allocations whose addresses are not used again yet
 
@@ -35,14 +36,14 @@ Result allocate(Context& context, size_t bytes, DevicePointer* pointer) {
     size_t live = context.device->bytes_live, total = settings.total_memory;
     if (bytes > total || live > total - bytes)
         return fail(OUT_OF_MEMORY, "%zu bytes asked for, %zu of %zu in use", bytes, live, total);
-    size_t body = round_up(bytes, PAGE), region_bytes = body + 2 * PAGE;
+    size_t body = round_up(bytes, PAGE), region_bytes = body + 2 * GUARD;
     void* mapped = mmap(nullptr, region_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED) return fail(OUT_OF_MEMORY, "this machine has no %zu bytes", bytes);
     char* region = static_cast<char*>(mapped);
-    mprotect(region + PAGE, body, PROT_READ | PROT_WRITE);
-    if (settings.poison) memset(region + PAGE, POISON, body);
+    mprotect(region + GUARD, body, PROT_READ | PROT_WRITE);
+    if (settings.poison) memset(region + GUARD, POISON, body);
     size_t taken = std::min(round_up(bytes, settings.align), body);
-    *pointer = reinterpret_cast<DevicePointer>(region) + PAGE + body - taken;
+    *pointer = reinterpret_cast<DevicePointer>(region) + GUARD + body - taken;
     allocations[*pointer] = {*pointer, bytes, ++allocations_made, &context, region, region_bytes};
     counters.allocations++;
     account(context, bytes);
@@ -53,11 +54,11 @@ Result allocate(Context& context, size_t bytes, DevicePointer* pointer) {
 static Result check_margins(const Allocation& allocation) {
     auto begin = reinterpret_cast<const unsigned char*>(allocation.begin), end = begin + allocation.bytes;
     auto region = reinterpret_cast<const unsigned char*>(allocation.region);
-    for (const unsigned char* byte = region + PAGE; byte < begin; ++byte)
+    for (const unsigned char* byte = region + GUARD; byte < begin; ++byte)
         if (*byte != POISON)
             return fail(ILLEGAL_ADDRESS, "allocation #%lu of %zu bytes: the byte %zd before its start was written",
                         allocation.number, allocation.bytes, begin - byte);
-    for (const unsigned char* byte = end; byte < region + allocation.region_bytes - PAGE; ++byte)
+    for (const unsigned char* byte = end; byte < region + allocation.region_bytes - GUARD; ++byte)
         if (*byte != POISON)
             return fail(ILLEGAL_ADDRESS, "allocation #%lu of %zu bytes: the byte %zd past its end was written",
                         allocation.number, allocation.bytes, byte - end);

@@ -1,5 +1,5 @@
-// Device memory: each allocation lies between two pages that may not be touched, its end as near to the second as its
-// alignment allows.  Fresh memory is all ones, which is NaN in every floating-point format.
+// Device memory: each allocation lies between two ranges of 64 KB that may not be touched, its end as near to the second
+// as its alignment allows.  Fresh memory is all ones, which is NaN in every floating-point format.
 #pragma once
 #include <string>
 
@@ -12,7 +12,7 @@ struct Allocation {
     size_t bytes;
     uint64_t number;     // in the order of their making, for messages
     Context* context;
-    char* region;        // the mapping that it lies in, with both guard pages; null for a module's variables
+    char* region;        // the mapping that it lies in, with both guards; null for a module's variables
     size_t region_bytes;
 };
 
