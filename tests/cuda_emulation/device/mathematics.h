@@ -87,19 +87,26 @@ EMULATED_CONVERSIONS(double, double, ll, long long)
 EMULATED_CONVERSIONS(double, double, ull, unsigned long long)
 static inline float __double2float_rn(double x) { return float(x); }
 
-// CUDA's min and max take numbers of two types, as the arithmetic operators do; of a number and NaN the number.
-template <class A, class B, class = std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>>>
-static inline std::common_type_t<A, B> min(A a, B b) {
-    typedef std::common_type_t<A, B> T;
-    if constexpr (std::is_floating_point_v<T>) return fmin(T(a), T(b));
-    else return T(b) < T(a) ? T(b) : T(a);
-}
-template <class A, class B, class = std::enable_if_t<std::is_arithmetic_v<A> && std::is_arithmetic_v<B>>>
-static inline std::common_type_t<A, B> max(A a, B b) {
-    typedef std::common_type_t<A, B> T;
-    if constexpr (std::is_floating_point_v<T>) return fmax(T(a), T(b));
-    else return T(a) < T(b) ? T(b) : T(a);
-}
+// CUDA's overloads of min and max, no more: what nvcc finds ambiguous is so here.  Of a number and NaN the number.
+#define EMULATED_EXTREMES(A, B, T)                                             \
+    static inline T min(A a, B b) { return (T)b < (T)a ? (T)b : (T)a; }        \
+    static inline T max(A a, B b) { return (T)a < (T)b ? (T)b : (T)a; }
+#define EMULATED_EXTREMES_OF_INTEGERS(T)                                       \
+    EMULATED_EXTREMES(T, T, T)                                                 \
+    EMULATED_EXTREMES(unsigned T, unsigned T, unsigned T)                      \
+    EMULATED_EXTREMES(T, unsigned T, unsigned T)                               \
+    EMULATED_EXTREMES(unsigned T, T, unsigned T)
+EMULATED_EXTREMES_OF_INTEGERS(int)
+EMULATED_EXTREMES_OF_INTEGERS(long)
+EMULATED_EXTREMES_OF_INTEGERS(long long)
+static inline float min(float a, float b) { return fminf(a, b); }
+static inline float max(float a, float b) { return fmaxf(a, b); }
+static inline double min(double a, double b) { return fmin(a, b); }
+static inline double max(double a, double b) { return fmax(a, b); }
+static inline double min(float a, double b) { return fmin(a, b); }
+static inline double max(float a, double b) { return fmax(a, b); }
+static inline double min(double a, float b) { return fmin(a, b); }
+static inline double max(double a, float b) { return fmax(a, b); }
 
 #define CUDART_INF_F __builtin_inff()
 #define CUDART_INF __builtin_inf()

@@ -105,6 +105,13 @@ API Result cuMemcpyDtoDAsync_v2(DevicePointer to, DevicePointer from, size_t byt
     });
 }
 
+API Result cuMemcpyPeer(DevicePointer to, Context*, DevicePointer from, Context*, size_t bytes) {
+    return cuMemcpyDtoD_v2(to, from, bytes);
+}
+API Result cuMemcpyPeerAsync(DevicePointer to, Context*, DevicePointer from, Context*, size_t bytes, Stream* stream) {
+    return cuMemcpyDtoDAsync_v2(to, from, bytes, stream);
+}
+
 API Result cuMemsetD8_v2(DevicePointer to, unsigned char value, size_t count) {
     return fill("cuMemsetD8", to, value, count, nullptr);
 }

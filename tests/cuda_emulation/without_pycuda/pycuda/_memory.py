@@ -86,6 +86,12 @@ def memcpy_dtod_async(dest: Any, src: Any, size: int, stream: Any = None) -> Non
     call("cuMemcpyDtoDAsync_v2", _device(dest), _device(src), ctypes.c_size_t(size), stream_handle(stream))
 
 
+def memcpy_peer(dest: Any, src: Any, size: int, dest_context: Any = None, src_context: Any = None) -> None:
+    contexts = [ctypes.c_void_p(context.handle if context else answer(ctypes.c_void_p, "cuCtxGetCurrent"))
+                for context in (dest_context, src_context)]
+    call("cuMemcpyPeer", _device(dest), contexts[0], _device(src), contexts[1], ctypes.c_size_t(size))
+
+
 def memset_d8(dest: Any, data: int, count: int) -> None:
     call("cuMemsetD8_v2", _device(dest), ctypes.c_ubyte(data), ctypes.c_size_t(count))
 
