@@ -154,13 +154,32 @@ PREDICATE_SYMBOLS = {"and": "&&", "or": "||", "xor": "!="}
 @opcode("add", "sub", "and", "or", "xor", "div", "rem")
 def binary(o: Operands, words: list[str], args: list[str]) -> str:
     name, kind = words[0], words[-1]
-    if "cc" in words or kind == "f16":
+    if kind == "f16":
         raise UnknownPTXError(".".join(words))
+    if "cc" in words:
+        return with_carry(o, words, args)
     if kind == "pred":
         return o.write(args[0], kind, f"{o.read(args[1], kind)} {PREDICATE_SYMBOLS[name]} {o.read(args[2], kind)}")
     read_as = kind if name in ("div", "rem") else unsigned(kind)
     value = f"{o.read(args[1], read_as)} {SYMBOLS[name]} {o.read(args[2], read_as)}"
     return o.write(args[0], kind, saturated(f"({value})", words))
+
+
+@opcode("addc", "subc", "madc")
+def with_carry(o: Operands, words: list[str], args: list[str]) -> str:
+    """Sums that take the carry of the one before (``addc``) or leave theirs for the next one (``.cc``)."""
+    kind = unsigned(words[-1])
+    a, b = (o.read(arg, kind) for arg in args[1:3])
+    if words[0].startswith("mad"):
+        big = f"(unsigned __int128){a} * {b}"
+        if words[-1][0] == "s" and "hi" in words:
+            raise UnknownPTXError(".".join(words))
+        a = f"({c_type(kind)})({big} >> {WIDTHS[kind]})" if "hi" in words else f"({c_type(kind)})({big})"
+        b = o.read(args[3], kind)
+    name = "subtract" if words[0].startswith("sub") else "add"
+    taken = "carry" if words[0].endswith("c") else "0"
+    left = "carry" if "cc" in words else "unused_carry"
+    return o.write(args[0], kind, f"{name}_with_carry<{c_type(kind)}>({a}, {b}, {taken}, {left})")
 
 
 def saturated(value: str, words: list[str]) -> str:
@@ -174,8 +193,10 @@ def multiply(o: Operands, words: list[str], args: list[str]) -> str:
         a, b = o.read(args[1], kind), o.read(args[2], kind)
         value = f"fma{'f' if kind == 'f32' else ''}({a}, {b}, {o.read(args[3], kind)})" if adds else f"{a} * {b}"
         return o.write(args[0], kind, saturated(value, words))
-    if "cc" in words or kind == "f16":
+    if kind == "f16":
         raise UnknownPTXError(".".join(words))
+    if "cc" in words:
+        return with_carry(o, words, args)
     if "wide" in words:
         wide = kind[0] + str(2 * WIDTHS[kind])
         value = f"({c_type(wide)}){o.read(args[1], kind)} * ({c_type(wide)}){o.read(args[2], kind)}"
@@ -291,10 +312,13 @@ def count_bits(o: Operands, words: list[str], args: list[str]) -> str:
 
 @opcode("bfind")
 def find_bit(o: Operands, words: list[str], args: list[str]) -> str:
-    if "shiftamt" in words or words[-1][0] == "s":
+    kind = words[-1]
+    if kind[0] == "s":
         raise UnknownPTXError(".".join(words))
-    long = "ll" if WIDTHS[words[-1]] == 64 else ""
-    return o.write(args[0], "u32", f"{WIDTHS[words[-1]] - 1} - __clz{long}({o.read(args[1], words[-1])})")
+    value, zeros = o.read(args[1], kind), "__clzll" if WIDTHS[kind] == 64 else "__clz"
+    if "shiftamt" in words:
+        return o.write(args[0], "u32", f"{value} ? {zeros}({value}) : -1")
+    return o.write(args[0], "u32", f"{WIDTHS[kind] - 1} - {zeros}({value})")
 
 
 # ---- comparisons and control
@@ -333,6 +357,17 @@ def label(name: str) -> str:
 @opcode("ret", "exit")
 def leave(o: Operands, words: list[str], args: list[str]) -> str:
     return "return;"
+
+
+@opcode("call")
+def call_function(o: Operands, words: list[str], args: list[str]) -> str:
+    """Results and arguments are given as pointers to their ``.param`` memory."""
+    result = args.pop(0).strip("() ") if args[0].startswith("(") else ""
+    name, *given = args
+    pointers = [part.strip() for part in given[0].strip("() ").split(",") if part.strip()] if given else []
+    if name not in o.functions:
+        raise UnknownPTXError(f"function {name}")
+    return f"call_{name}({', '.join([o.parameters[result] if result else 'nullptr', *(o.parameters[p] for p in pointers)])});"
 
 
 @opcode("trap")

@@ -60,11 +60,12 @@ def elements(operand: str) -> list[str]:
 class Operands:
     """The names that a kernel knows, and how they are read and written."""
 
-    def __init__(self, parameters: dict[str, int], shared: dict[str, str], variables: set[str]) -> None:
-        self.parameters = parameters  # offset of each
+    def __init__(self, parameters: dict[str, str], shared: dict[str, str], variables: set[str]) -> None:
+        self.parameters = parameters  # where each lies, in C++; also those that are made for a call
         self.shared = shared  # address of each shared array in the shared space, in C++
         self.variables = variables  # of the module
         self.local: set[str] = set()
+        self.functions: set[str] = set()  # that can be called
         self.registers: dict[str, int] = {}  # width of each
 
     @staticmethod
@@ -79,6 +80,9 @@ class Operands:
                 declared += [f"{numbered[1]}{i}" for i in range(int(numbered[2]))]
             else:
                 declared.append(name.lstrip("%"))
+        for name in declared:
+            if self.registers.get(name, WIDTHS[ptx_type]) != WIDTHS[ptx_type]:
+                raise UnknownPTXError(f"register {name} of two widths")
         new = [name for name in declared if name not in self.registers]
         self.registers.update(dict.fromkeys(new, WIDTHS[ptx_type]))
         kind = "bool" if ptx_type == "pred" else f"uint{WIDTHS[ptx_type]}_t"
@@ -101,7 +105,7 @@ class Operands:
         if operand in self.shared:
             return f"(({kind}){self.shared[operand]})"
         if operand in self.parameters:
-            return f"((uint64_t)(parameters + {self.parameters[operand]}))"
+            return f"((uint64_t){self.parameters[operand]})"
         if operand in self.local or operand in self.variables:
             return f"((uint64_t)&{operand})"
         name = operand.lstrip("%")
@@ -132,7 +136,7 @@ class Operands:
             raise UnknownPTXError(f"address {operand}")
         base, offset = match[1], match[2] or "0"
         if base in self.parameters:
-            return f"((char*)parameters + {self.parameters[base]} + {offset})"
+            return f"((char*){self.parameters[base]} + {offset})"
         if space == "shared":
             narrow = self.registers.get(base.lstrip("%")) == 32
             return f"shared_at(shared_memory, dynamic_memory, {self.read(base, 'u32' if narrow else 'u64')} + {offset})"

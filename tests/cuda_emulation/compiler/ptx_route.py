@@ -1,7 +1,6 @@
 """Turns the PTX that NVIDIA's nvcc makes into C++ for the device header: what a GPU would be given is what runs.
 
-Inline PTX in a kernel, which g++ cannot read, is tested in this way.  Subset: what nvcc writes for kernels without
-calls of functions that it did not inline.
+Inline PTX in a kernel, which g++ cannot read, is tested in this way.  A subset: what is not known is an error.
 """
 
 from __future__ import annotations
@@ -17,6 +16,9 @@ VARIABLE = re.compile(
     r"(?P<array>\[(?P<count>\d+)\])?(?:\s*=\s*(?P<value>\{[^}]*\}|[^;]+))?;", re.MULTILINE)
 ENTRY = re.compile(r"\.entry\s+(?P<name>[\w$]+)\s*\((?P<parameters>[^)]*)\)(?P<directives>[^{]*)\{")
 PARAMETER = re.compile(r"\.param\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+(?:\.ptr\s+[^,]*?)?([\w$]+)(?:\[(\d+)\])?$")
+FUNCTION = re.compile(r"\.func\s*(?:\((?P<result>[^)]*)\))?\s*(?P<name>[\w$]+)\s*\((?P<parameters>[^)]*)\)"
+                      r"(?P<directives>[^{;]*)\{")
+CALL_PARAMETER = re.compile(r"\.param\s+(?:\.align\s+\d+\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d+)\])?")
 MAX_THREADS = re.compile(r"\.maxntid\s+(\d+)(?:,\s*(\d+))?(?:,\s*(\d+))?")
 REGISTERS = re.compile(r"\.reg\s+\.(\w+)\s+(.*)")
 LOCAL = re.compile(r"\.local\s+\.align\s+(\d+)\s+\.b8\s+([\w$]+)\[(\d+)\]")
@@ -30,14 +32,23 @@ def aligned(offset: int, alignment: int) -> int:
 def translate(ptx: str) -> str:
     """A PTX module as a C++ file."""
     text = re.sub(r"//[^\n]*", "", re.sub(r"/\*.*?\*/", " ", ptx, flags=re.DOTALL))
-    if re.search(r"^\s*(?:\.visible\s+)?\.func\b", text, re.MULTILINE):
-        raise UnknownPTXError("functions that are not inlined (.func)")
     static_bytes, shared = place_shared_arrays(text)
     parts = ['#include "ptx.h"', *module_variables(text)]
     parts.append(f"alignas(1024) static char shared_memory[{max(static_bytes, 1)}];")
     names = {match["name"] for match in VARIABLE.finditer(text)}
+    functions = {match["name"]: match for match in FUNCTION.finditer(text)}
+    parts += [f"{function_head(match)};" for match in functions.values()]
+    for match in functions.values():
+        operands = Operands(function_parameters(match), shared, names)
+        operands.functions = set(functions)
+        parts += [f"{function_head(match)} {{", *translate_body(operands, body_after(text, match.end())), "}"]
     for match in ENTRY.finditer(text):
-        parts += translate_kernel(match, body_after(text, match.end()), shared, static_bytes, names)
+        offsets, sizes, size = place_parameters(match["parameters"])
+        operands = Operands({name: f"(parameters + {offset})" for name, offset in offsets.items()}, shared, names)
+        operands.functions = set(functions)
+        parts += [f"static void run_{match['name']}(void*, const char* parameters) {{", *register_shared(static_bytes),
+                  *translate_body(operands, body_after(text, match.end())), "}"]
+        parts += kernel_record(match, list(offsets.values()), sizes, size)
     return "\n".join(parts) + "\n"
 
 
@@ -111,13 +122,34 @@ def statements(body: str) -> list[str]:
     return found
 
 
-def translate_kernel(match: re.Match[str], body: str, shared: dict[str, str], static_bytes: int,
-                     variables: set[str]) -> list[str]:
-    """A kernel's function, and the record by which the driver finds it."""
-    name = match["name"]
-    offsets, sizes, parameter_bytes = place_parameters(match["parameters"])
-    operands = Operands(offsets, shared, variables)
-    declarations, code = [], []
+def parameter_names(text: str | None) -> list[str]:
+    return [parameter.split()[-1].partition("[")[0] for parameter in split_operands(text or "")]
+
+
+def function_parameters(match: re.Match[str]) -> dict[str, str]:
+    """A function is given pointers: to its result, if it has one, and to each parameter."""
+    given = {name: f"given{i}" for i, name in enumerate(parameter_names(match["parameters"]))}
+    return {**dict.fromkeys(parameter_names(match["result"]), "result"), **given}
+
+
+def function_head(match: re.Match[str]) -> str:
+    given = [f"const char* given{i}" for i in range(len(parameter_names(match["parameters"])))]
+    return f"static void call_{match['name']}({', '.join(['char* result', *given])})"
+
+
+def register_shared(static_bytes: int) -> list[str]:
+    """Every kernel tells the driver of the static shared memory: it is the file's, not the kernel's."""
+    if not static_bytes:
+        return []
+    return [f"static const bool registered = (emulated_register_shared(shared_memory, {static_bytes}), true);",
+            "(void)registered;"]
+
+
+def translate_body(operands: Operands, body: str) -> list[str]:
+    """The statements of a kernel or function, declarations before them."""
+    declarations, code = ["[[maybe_unused]] char* const dynamic_memory = (char*)emulated_dynamic_shared();",
+                          "[[maybe_unused]] unsigned carry = 0, unused_carry;"], []
+    call_parameters: dict[str, int] = {}  # bytes of each; a name can be used for several calls
     for statement in statements(body):
         if statement.endswith(":"):
             code.append(f"{ptx_instructions.label(statement[:-1])}: ;")
@@ -126,23 +158,27 @@ def translate_kernel(match: re.Match[str], body: str, shared: dict[str, str], st
         elif local := LOCAL.match(statement):
             operands.local.add(local[2])
             declarations.append(f"alignas({local[1]}) char {local[2]}[{local[3]}];")
+        elif parameter := CALL_PARAMETER.match(statement):
+            kind, name, count = parameter.groups()
+            call_parameters[name] = max(call_parameters.get(name, 0), WIDTHS[kind] // 8 * int(count or 1))
+            operands.parameters[name] = f"call_{name}"
         elif statement and not statement.startswith("."):
             code.append(translate_statement(operands, statement))
-    register = f"emulated_register_shared(shared_memory, {static_bytes})" if static_bytes else "(void)0"
-    bounds = MAX_THREADS.search(match["directives"])
+    declarations += [f"alignas(16) char call_{name}[{size}];" for name, size in call_parameters.items()]
+    return declarations + code
+
+
+def kernel_record(match: re.Match[str], offsets: list[int], sizes: list[int], parameter_bytes: int) -> list[str]:
+    """The record by which the driver finds and calls a kernel."""
+    name, bounds = match["name"], MAX_THREADS.search(match["directives"])
     threads = " * ".join(factor for factor in bounds.groups() if factor) if bounds else "1024"
-    lines = [
-        f"static void run_{name}(void*, const char* parameters) {{",
-        "[[maybe_unused]] char* const dynamic_memory = (char*)emulated_dynamic_shared();",
-        f"static const bool registered = ({register}, true); (void)registered;",
-        *declarations, *code, "}",
-        f"static const uint32_t offsets_{name}[] = {{{', '.join(map(str, [*offsets.values(), 0]))}}};",
+    return [
+        f"static const uint32_t offsets_{name}[] = {{{', '.join(map(str, [*offsets, 0]))}}};",
         f"static const uint32_t sizes_{name}[] = {{{', '.join(map(str, [*sizes, 0]))}}};",
         f'extern "C" __attribute__((visibility("default"))) KernelRecord kernel_record_{name};',
         f'KernelRecord kernel_record_{name} = {{KERNEL_RECORD_MAGIC, {len(sizes)}, "{name}", run_{name}, nullptr, '
         f"offsets_{name}, sizes_{name}, {parameter_bytes}, {threads}}};",
     ]
-    return lines
 
 
 def translate_statement(operands: Operands, statement: str) -> str:

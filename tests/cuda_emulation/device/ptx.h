@@ -39,6 +39,19 @@ static inline T extract_bits(T source, unsigned position, unsigned length) {
     return T((moved & mask) | (fill & T(~mask)));
 }
 
+template <class T>
+static inline T add_with_carry(T a, T b, unsigned taken, unsigned& left) {
+    unsigned __int128 sum = (unsigned __int128)a + b + taken;
+    left = unsigned(sum >> 8 * sizeof(T) & 1);
+    return T(sum);
+}
+template <class T>
+static inline T subtract_with_carry(T a, T b, unsigned taken, unsigned& left) {
+    unsigned __int128 difference = (unsigned __int128)a - b - taken;
+    left = unsigned(difference >> 8 * sizeof(T) & 1);
+    return T(difference);
+}
+
 static inline uint32_t permute_bytes(uint32_t x, uint32_t y, uint32_t selector) {
     uint64_t bytes = uint64_t(y) << 32 | x;
     uint32_t result = 0;
