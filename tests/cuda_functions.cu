@@ -5,7 +5,7 @@ __device__ int calls;
 
 template <class T>
 __device__ T sum_over_block(T value) {
-    __shared__ T partial[8];
+    __shared__ T partial[8], total;
 #pragma unroll
     for (int lanes = 16; lanes > 0; lanes /= 2) value += __shfl_down_sync(0xffffffffu, value, lanes);
     if (threadIdx.x % 32 == 0) partial[threadIdx.x / 32] = value;
@@ -13,7 +13,9 @@ __device__ T sum_over_block(T value) {
     value = threadIdx.x < 8 ? partial[threadIdx.x] : T(0);
     if (threadIdx.x < 32)
         for (int lanes = 4; lanes > 0; lanes /= 2) value += __shfl_xor_sync(0xffffffffu, value, lanes);
-    return value;
+    if (threadIdx.x == 0) total = value;
+    __syncthreads();
+    return total;
 }
 
 extern "C" {

@@ -10,7 +10,7 @@ import re
 import ptx_instructions
 from ptx_operands import WIDTHS, Operands, UnknownPTXError, c_type, split_operands
 
-SHARED = re.compile(r"\.shared\s+\.align\s+(\d+)\s+\.b8\s+([\w$]+)\[(\d*)\]")
+SHARED = re.compile(r"\.shared\s+\.align\s+(\d+)\s+\.(\w+)\s+([\w$]+)(?:\[(\d*)\])?")
 VARIABLE = re.compile(
     r"^(?:\.visible\s+|\.weak\s+)?\.(?:global|const)\s+\.align\s+(?P<align>\d+)\s+\.(?P<type>\w+)\s+(?P<name>[\w$]+)"
     r"(?P<array>\[(?P<count>\d+)\])?(?:\s*=\s*(?P<value>\{[^}]*\}|[^;]+))?;", re.MULTILINE)
@@ -55,13 +55,14 @@ def translate(ptx: str) -> str:
 def place_shared_arrays(text: str) -> tuple[int, dict[str, str]]:
     """The bytes of all static arrays, and where each begins; the dynamic one has addresses of its own."""
     end, places = 0, {}
-    for alignment, name, count in SHARED.findall(text):
-        if count:
-            end = aligned(end, int(alignment))
-            places[name] = str(end)
-            end += int(count)
-        else:
+    for match in SHARED.finditer(text):
+        alignment, kind, name, count = match.groups()
+        if count == "":
             places[name] = "DYNAMIC_SHARED"
+            continue
+        end = aligned(end, int(alignment))
+        places[name] = str(end)
+        end += WIDTHS[kind] // 8 * int(count or 1)
     return end, places
 
 
