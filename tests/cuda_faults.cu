@@ -68,6 +68,8 @@ __global__ void failing_assertion(float* x, int n) {
     x[0] = 1.0f;
 }
 
+__global__ void divide(int* x, int n) { x[0] = 100 / n; }
+
 __global__ void copy_without_barrier(const float* x, float* y, int n) {
     const int i = blockIdx.x * blockDim.x + threadIdx.x;
     if (i < n) y[i] = 2.0f * x[i];

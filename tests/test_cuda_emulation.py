@@ -13,13 +13,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cuda_emulation
 import numpy as np
 import pytest
-from test_cuda_emulation_faults import leave, load
+from test_cuda_emulation_faults import STAND_IN, leave, load
 
 HERE = Path(__file__).resolve().parent
 
@@ -250,7 +251,8 @@ def test_a_graph_is_captured_updated_and_replayed(driver, module, emulation):
 
 
 def test_a_capture_of_two_streams_must_be_joined(driver, module, emulation):
-    library, first, second, fork, join = emulation.library, *(driver.Stream() for _ in range(2)), driver.Event(), driver.Event()
+    library, first, second = emulation.library, driver.Stream(), driver.Stream()
+    fork, join = driver.Event(), driver.Event()
     x, graph = on_device(driver, np.ones(8, np.float32)), ctypes.c_void_p()
     kernel = module.get_function("scale_by_constant").prepare("P")
     for joined, result in ((False, 904), (True, 0)):
@@ -349,8 +351,9 @@ import pycuda.driver as driver
 
 
 def alone(code: str, devices: int = 1, **environment: str) -> subprocess.CompletedProcess:
-    text = ALONE.format(tests=str(HERE), stand_in="MINIDL_TEST_PYCUDA_STAND_IN" in os.environ, devices=devices, code=code)
-    return subprocess.run([sys.executable, "-c", text], env={**os.environ, **environment}, capture_output=True, text=True)
+    text = ALONE.format(tests=str(HERE), stand_in=STAND_IN in os.environ, devices=devices, code=code)
+    words, environment = [sys.executable, "-c", text], {**os.environ, **environment}
+    return subprocess.run(words, env=environment, capture_output=True, text=True)
 
 
 def test_a_machine_without_a_device():
@@ -375,16 +378,12 @@ context.pop()
     assert "before this process was forked" in alone(code).stdout
 
 
+@pytest.mark.skipif(STAND_IN in os.environ, reason="builds nothing else")
 def test_two_processes_build_at_the_same_time(tmp_path):
     load()
     cache = {"MINIDL_CUDA_EMULATION_CACHE": str(tmp_path)}
-    runs: list[subprocess.CompletedProcess] = []
-    threads = [threading.Thread(target=lambda: runs.append(alone("driver.init(); print(driver.Device.count())", **cache)))
-               for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(2) as pool:
+        runs = list(pool.map(lambda code: alone(code, **cache), ["driver.init(); print(driver.Device.count())"] * 2))
     assert [run.stdout for run in runs] == ["1\n", "1\n"], [run.stderr for run in runs]
 
 

@@ -31,7 +31,7 @@ class Faults:
     def __init__(self, emulation: Any, driver: Any, module: Any, route: str) -> None:
         self.emulation, self.driver, self.module, self.route = emulation, driver, module, route
 
-    def run(self, kernel: str, *arguments: Any, grid: tuple = (1, 1), block: tuple = (32, 1, 1), shared: int = 0) -> None:
+    def run(self, kernel: str, *arguments: Any, grid: Any = (1, 1), block: Any = (32, 1, 1), shared: int = 0) -> None:
         self.module.get_function(kernel)(*arguments, grid=grid, block=block, shared=shared)
 
     def floats(self, count: int) -> Any:
@@ -153,6 +153,10 @@ FAULTS: dict[str, tuple[str, Callable[[Faults], None]]] = {
     ),
     "shuffle without all lanes": ("deadlock", lambda f: f.run("shuffle_without_all_lanes", f.floats(32))),
     "misaligned float4": ("a check failed|misaligned", misaligned),
+    "division by zero": (
+        "an integer was divided by zero",
+        lambda f: f.run("divide", f.floats(1), np.int32(0), block=(1, 1, 1)),
+    ),
     "trap": (r"__trap\(\)", lambda f: f.run("failing_assertion", f.floats(1), np.int32(2), block=(1, 1, 1))),
     "block too large": (r"bad block \(2048,1,1\)", lambda f: f.run("write_own_place", f.floats(1), block=(2048, 1, 1))),
     "grid too large": (r"bad grid \(1,70000,1\)", lambda f: f.run("write_own_place", f.floats(1), grid=(1, 70000))),
@@ -282,8 +286,9 @@ def test_lazy_streams_show_a_missing_wait(faults: Faults) -> None:
 @pytest.mark.skipif(STAND_IN in os.environ, reason="this is the process that uses it")
 def test_the_stand_in_for_pycuda_catches_the_same() -> None:
     load()
+    files = [__file__, str(HERE / "test_cuda_emulation.py")]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, str(HERE / "test_cuda_emulation.py")],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files],
         cwd=HERE.parent, env={**os.environ, STAND_IN: "1"}, capture_output=True, text=True,
     )
     assert run.returncode == 0, run.stdout + run.stderr

@@ -3,8 +3,8 @@
     python tools/check_kernels.py [--require] [--json FILE] [FOLDER]
 
 A warning, a spilled register, a stack frame, more static shared memory than a block may have, or launch bounds that
-leave too few registers is a failure.  Prints a table of registers and shared memory per kernel.  Where nvcc is not found
-it says so and succeeds, unless --require is given.
+leave too few registers is a failure.  Prints a table of registers and shared memory per kernel.  Where nvcc is not
+found it says so and succeeds, unless --require is given.
 
 Each ``*.cu`` is compiled as minidl does it: ``common.cuh`` is put in front of its text.  A line
 ``// minidl-min-arch: 80`` in a file leaves out the older architectures.
@@ -155,7 +155,8 @@ def main(words: list[str] | None = None) -> int:
             for (path, architecture), (kernels, _) in zip(builds, results, strict=True) for kernel in kernels]
     wrong = [line for _, lines in results for line in lines]
     print(table(rows))
-    print(f"{len(builds)} builds of {len({path for path, _ in builds})} files, {len(rows)} kernels, {len(wrong)} problems")
+    files = {path for path, _ in builds}
+    print(f"{len(builds)} builds of {len(files)} files, {len(rows)} kernels, {len(wrong)} problems")
     print("\n".join(wrong))
     if options.json:
         found = [{"file": file, "architecture": architecture, **asdict(kernel)} for file, architecture, kernel in rows]

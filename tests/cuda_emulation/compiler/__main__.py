@@ -22,9 +22,11 @@ import source_route
 from ptx_operands import UnknownPTXError
 
 # Headers that CUDA C includes and that are empty here: device/ has what they declare.
-EMPTY_HEADERS = """algorithm assert.h cassert cfloat climits cmath cstddef cstdint cstdio cuda_bf16.h cuda_fp16.h
-cuda_pipeline.h cuda_pipeline_primitives.h cuda_runtime.h float.h limits limits.h math.h math_constants.h mma.h stddef.h
-stdint.h stdio.h type_traits utility""".split()
+EMPTY_HEADERS = [
+    "algorithm", "assert.h", "cassert", "cfloat", "climits", "cmath", "cstddef", "cstdint", "cstdio", "cuda_bf16.h",
+    "cuda_fp16.h", "cuda_pipeline.h", "cuda_pipeline_primitives.h", "cuda_runtime.h", "float.h", "limits", "limits.h",
+    "math.h", "math_constants.h", "mma.h", "stddef.h", "stdint.h", "stdio.h", "type_traits", "utility",
+]
 DEVICE_HEADER = Path(__file__).resolve().parents[1] / "device" / "cuda.h"
 OUTPUT_KINDS = ("cubin", "ptx", "fatbin")
 WITH_VALUE = ("-arch", "-code", "-gencode", "--gpu-architecture", "-o", "-Xptxas", "-Xcompiler", "--compiler-options",

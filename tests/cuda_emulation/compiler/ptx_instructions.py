@@ -367,7 +367,8 @@ def call_function(o: Operands, words: list[str], args: list[str]) -> str:
     pointers = [part.strip() for part in given[0].strip("() ").split(",") if part.strip()] if given else []
     if name not in o.functions:
         raise UnknownPTXError(f"function {name}")
-    return f"call_{name}({', '.join([o.parameters[result] if result else 'nullptr', *(o.parameters[p] for p in pointers)])});"
+    given_to = [o.parameters[result] if result else "nullptr", *(o.parameters[pointer] for pointer in pointers)]
+    return f"call_{name}({', '.join(given_to)});"
 
 
 @opcode("trap")
@@ -436,7 +437,8 @@ def matrix_product(o: Operands, words: list[str], args: list[str]) -> str:
     name = MATRIX_PRODUCTS.get(".".join(words))
     if name is None:
         raise UnknownPTXError(".".join(words))
-    a, b, c = ([o.read(x, kind) for x in elements(arg)] for arg, kind in zip(args[1:], ("u32", "u32", "f32"), strict=True))
+    kinds = "u32", "u32", "f32"
+    a, b, c = ([o.read(x, kind) for x in elements(arg)] for arg, kind in zip(args[1:], kinds, strict=True))
     writes = " ".join(o.write(x, "f32", f"d[{i}]") for i, x in enumerate(elements(args[0])))
     return (f"{{ uint32_t a[] = {{{', '.join(a)}}}, b[] = {{{', '.join(b)}}}; float c[] = {{{', '.join(c)}}}, d[4]; "
             f"{name}(d, a, b, c); {writes} }}")

@@ -77,7 +77,8 @@ def module_variables(text: str) -> list[str]:
             value = re.sub(r"0[dD]([0-9A-Fa-f]{16})", r"__builtin_bit_cast(double, 0x\1ull)", value)
         elif match["array"] is None and not value.startswith("{"):
             value = f"{{({c_type(match['type'])}){value}}}"
-        found.append(f'extern "C" {{ alignas({match["align"]}) {c_type(match["type"])} {match["name"]}{count} = {value}; }}')
+        declared = f"alignas({match['align']}) {c_type(match['type'])} {match['name']}{count}"
+        found.append(f'extern "C" {{ {declared} = {value}; }}')
     return found
 
 

@@ -87,7 +87,8 @@ class Function:
     def _launch(self, grid: Any, block: Any, parameters: bytes, shared: int, stream: Any) -> None:
         buffer, size = ctypes.create_string_buffer(parameters, len(parameters) or 1), ctypes.c_size_t(len(parameters))
         buffer_pointer, buffer_size, end = 1, 2, 0
-        extra = (ctypes.c_void_p * 5)(buffer_pointer, ctypes.addressof(buffer), buffer_size, ctypes.addressof(size), end)
+        options = buffer_pointer, ctypes.addressof(buffer), buffer_size, ctypes.addressof(size), end
+        extra = (ctypes.c_void_p * 5)(*options)
         call("cuLaunchKernel", self.handle, *_three(grid), *_three(block), ctypes.c_uint(shared),
              stream_handle(stream), None, extra)
 

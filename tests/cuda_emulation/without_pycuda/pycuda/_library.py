@@ -8,7 +8,7 @@ from typing import Any
 library = ctypes.CDLL("libcuda.so.1")
 
 
-class Error(Exception):  # noqa: N818
+class Error(Exception):
     """What a call of the driver failed with."""
 
 
