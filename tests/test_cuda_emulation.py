@@ -175,6 +175,25 @@ def test_tensor_cores_and_asynchronous_copies(driver, module):
     assert np.isnan(numbers(driver, out, (16, 8), np.float32)).all(), "nobody waited for the copies"
 
 
+def test_a_fault_inside_inline_ptx_shows_in_the_ptx_route_only(driver, emulation):
+    if not cuda_emulation.real_nvcc():
+        pytest.skip("nvcc, which makes the PTX, is not found")
+    from pycuda.compiler import compile as compile_source
+
+    source = (HERE / "cuda_functions.cu").read_text(encoding="utf-8")
+    broken = source.replace("{%8,%9}", "{%9,%8}")
+    assert broken != source
+    random = np.random.default_rng(1)
+    a, b = random.standard_normal((16, 8), np.float32), random.standard_normal((8, 8), np.float32)
+    error = {}
+    for ptx in (False, True):
+        image = compile_source(broken, nvcc=str(cuda_emulation.nvcc(ptx=ptx)), no_extern_c=True, cache_dir=False)
+        kernel, out = driver.module_from_buffer(image).get_function("multiply_tiles"), driver.mem_alloc(16 * 8 * 4)
+        kernel(out, on_device(driver, a), on_device(driver, b), np.int32(1), block=(32, 1, 1))
+        error[ptx] = np.abs(numbers(driver, out, (16, 8), np.float32) - a @ b).max()
+    assert error[False] < 0.02 and error[True] > 1
+
+
 # ---- the driver
 
 
@@ -378,6 +397,7 @@ context.pop()
     assert "before this process was forked" in alone(code).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(STAND_IN in os.environ, reason="builds nothing else")
 def test_two_processes_build_at_the_same_time(tmp_path):
     load()
