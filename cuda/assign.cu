@@ -60,32 +60,17 @@ FOR_BITS(ASSIGN_KERNELS)
 
 enum Type { F32, F64, U8, I8, I16, I32, I64, B8 };  // SUFFIX in minidl/_devices/cuda/arrays.py has the same order
 
-// A number of another type.  Fractions go to integers by way of 64 bits, cut off; beyond those C++ promises nothing.
-template <class T, class S>
-__device__ __forceinline__ T cast_one(S x) {
-    if constexpr (IS_FLOAT<S> && !IS_FLOAT<T>) return T(i64(x));
-    else return T(x);
-}
-template <>
-__device__ __forceinline__ b8 cast_one<b8, f32>(f32 x) {
-    return x != 0;
-}
-template <>
-__device__ __forceinline__ b8 cast_one<b8, f64>(f64 x) {
-    return x != 0;
-}
-
 template <class T>
 __device__ __forceinline__ T cast_from(int type, const void* x, i64 i) {
     switch (type) {
-        case F32: return cast_one<T>(static_cast<const f32*>(x)[i]);
-        case F64: return cast_one<T>(static_cast<const f64*>(x)[i]);
-        case U8: return cast_one<T>(static_cast<const u8*>(x)[i]);
-        case I8: return cast_one<T>(static_cast<const i8*>(x)[i]);
-        case I16: return cast_one<T>(static_cast<const i16*>(x)[i]);
-        case I32: return cast_one<T>(static_cast<const i32*>(x)[i]);
-        case I64: return cast_one<T>(static_cast<const i64*>(x)[i]);
-        default: return cast_one<T>(static_cast<const b8*>(x)[i]);
+        case F32: return converted<T>(static_cast<const f32*>(x)[i]);
+        case F64: return converted<T>(static_cast<const f64*>(x)[i]);
+        case U8: return converted<T>(static_cast<const u8*>(x)[i]);
+        case I8: return converted<T>(static_cast<const i8*>(x)[i]);
+        case I16: return converted<T>(static_cast<const i16*>(x)[i]);
+        case I32: return converted<T>(static_cast<const i32*>(x)[i]);
+        case I64: return converted<T>(static_cast<const i64*>(x)[i]);
+        default: return converted<T>(static_cast<const b8*>(x)[i]);
     }
 }
 

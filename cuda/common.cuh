@@ -40,6 +40,14 @@ struct NumberFor<f64> { typedef f64 type; };
 template <class T>
 using Number = typename NumberFor<T>::type;
 
+// A number of another type.  Fractions go to integers by way of 64 bits, cut off; beyond those C++ promises nothing.
+template <class T, class S>
+__device__ __forceinline__ T converted(S x) {
+    if constexpr (IS_FLOAT<T>) return T(x);
+    else if constexpr (T(2) == T(1)) return x != S(0);
+    else return T(i64(x));
+}
+
 // ---- strided arrays: minidl/_ext/device_array.pyx makes the Layout ----------------------------------------------
 
 enum { MOST_DIMS = 8, MOST_OPERANDS = 4 };
