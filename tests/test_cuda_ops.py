@@ -25,9 +25,6 @@ GAPS: set[str] = {
     "min_with_indices", "prod", "sort", "sum", "sum_to", "var",
     # matmul
     "linear", "linear_backward_bias", "linear_backward_input", "linear_backward_weight", "matmul",
-    # indexing
-    "gather", "index", "index_backward", "index_put", "index_put_", "index_select", "masked_select", "nonzero",
-    "scatter", "scatter_add",
     # conv
     "can_fuse_conv2d", "conv2d", "conv2d_backward_bias", "conv2d_backward_input", "conv2d_backward_weight",
     "conv2d_relu", "conv2d_relu_max_pool2d", "conv2d_relu_max_pool2d_backward",
