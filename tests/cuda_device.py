@@ -68,7 +68,7 @@ def raw(array: np.ndarray) -> Any:
     while isinstance(whole.base, np.ndarray):
         whole = whole.base
     offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
-    return backend().from_host(whole).view(array.shape, array.strides, offset)
+    return backend().from_host(whole.ravel(order="K")).view(array.shape, array.strides, offset)
 
 
 def assert_same(got: Any, wanted: Any, tolerance: float, told: str = "") -> None:

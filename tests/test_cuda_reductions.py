@@ -136,3 +136,40 @@ def test_launches(gpu):
         cuda_device.emulation().reset_counters()
         gpu.sum(x, dims, False)
         assert cuda_device.emulation().counters().launches == launches
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_running_sums_and_products(gpu, dtype):
+    for x in views(numbers(dtype, (3, 5, 70)) if dtype not in FLOATS else numbers(dtype, (3, 5, 70)) / 3):
+        for dim in (0, 1, 2):
+            for name in ("cumsum", "cumprod"):
+                check(gpu, name, x.astype(dtype), dim)
+
+
+@pytest.mark.parametrize("shape", [(9001,), (3, 9000), (300, 70), (70, 300), (4097, 2), ()])
+def test_long_lines_and_many_lines_are_summed(gpu, shape):
+    whole = np.random.default_rng(0).integers(-9, 9, shape)
+    for dim in range(max(len(shape), 1)):
+        for dtype in (np.float32, np.int64):
+            check(gpu, "cumsum", np.asarray(whole, dtype), dim)
+    check(gpu, "cumsum", np.zeros((0, 3), np.float32), 0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sorting(gpu, dtype):
+    """With many equal numbers, whose order must stay, and NaN."""
+    whole = np.random.default_rng(0).integers(0, 7, (4, 5, 40)).astype(dtype)
+    if dtype in FLOATS:
+        whole[whole == 3] = np.nan
+    for x in [*views(whole), np.asarray(whole[0, 0, 0]), whole[:0]]:
+        for dim in range(max(x.ndim, 1)):
+            for descending in (False, True):
+                check(gpu, "sort", x, dim, descending)
+
+
+@pytest.mark.parametrize("shape", [(3000,), (9001,), (2100, 2), (3, 1025), (2, 1024)])
+def test_runs_are_merged(gpu, shape):
+    x = np.round(np.random.default_rng(0).standard_normal(shape) * 50).astype(np.float32)
+    for dim in range(len(shape)):
+        for descending in (False, True):
+            check(gpu, "sort", x, dim, descending)

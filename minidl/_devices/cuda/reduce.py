@@ -1,4 +1,4 @@
-"""Reductions, cumulative sums and sorting on the GPU: cuda/reductions.cu.
+"""Reductions, cumulative sums and sorting on the GPU: cuda/reductions.cu, cuda/cumulative.cu and cuda/sorting.cu.
 
 A large reduction is two launches: partial results of shares of it, then those together.
 """
@@ -13,14 +13,18 @@ import numpy as np
 from minidl._devices.reference.reduce import count, narrow, refuse_empty
 from minidl._ext.device_array import DeviceArray, Layout
 
-from .arrays import SUFFIX, ArraysCUDA
-from .teams import Plan, plan
+from .arrays import SUFFIX, THREADS, ArraysCUDA
+from .teams import BLOCKS, Plan, plan, power_of_two
 
 # In the order of the enums in cuda/reductions.cu.
 LOAD = ["number", "truth", "square", "exp", "partial"]
 COMBINE = ["sum", "prod", "max", "min"]
 FINISH = ["as_it_is", "scale", "log", "finite"]
 STORE = ["as_partial", "as_number", "as_bool"]
+
+_RUN = 1024  # numbers that a block sorts, as in cuda/sorting.cu
+_CHUNK, _MOST_CHUNKS = 4096, 65535  # numbers of a line that a block goes through, and blocks of a line
+_MANY_ROWS = 64  # enough for threads to go along lines of their own
 
 _FLOAT64, _INT64, _BOOL = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool_)
 
@@ -62,6 +66,30 @@ def _strides(result: DeviceArray, kept: list[int], keepdim: bool) -> tuple[int, 
     return tuple(result.strides[places[dim]] for dim in kept)
 
 
+class _Lines(NamedTuple):
+    """An array as ``rows`` lines of ``length`` numbers along one dimension, and a result of its shape likewise.
+
+    ``layout`` tells where the lines begin in the result and in the array; steps are distances between their numbers.
+    """
+
+    layout: Layout
+    rows: int
+    length: int
+    target_step: int
+    source_step: int
+
+
+def _lines(x: DeviceArray, dim: int, target: DeviceArray) -> _Lines:
+    def of(values: tuple[int, ...]) -> tuple[int, ...]:
+        return values[:dim] + values[dim + 1:]
+
+    layout = Layout(of(x.shape), (of(target.strides), target.itemsize), (of(x.strides), x.itemsize))
+    if not x.ndim:
+        return _Lines(layout, 1, 1, 1, 1)
+    steps = target.strides[dim] // target.itemsize, x.strides[dim] // x.itemsize
+    return _Lines(layout, layout.size, x.shape[dim], *steps)
+
+
 class ReduceCUDA(ArraysCUDA):
     """Reductions, cumulative sums and sorting."""
 
@@ -86,7 +114,7 @@ class ReduceCUDA(ArraysCUDA):
             self._reduce(kernel, output, x, centres, load, words, how, factor,
                          Layout(kept_shape, target, source, centre), numbers, output.size)
             return output
-        wide = _FLOAT64 if x.dtype.kind == "f" else _INT64
+        wide = _wide(x)
         partial = self.empty((how.splits, *kept_shape), wide)
         between = partial.strides[1:], wide.itemsize
         first_words = words[0], FINISH.index("as_it_is"), STORE.index("as_partial")
@@ -191,10 +219,73 @@ class ReduceCUDA(ArraysCUDA):
         dims = tuple(range(lead)) + tuple(lead + i for i, size in enumerate(shape) if size == 1 != x.shape[lead + i])
         return self.sum(x, dims, True).view(tuple(shape), None)
 
+    def cumsum(self, x: DeviceArray, dim: int) -> DeviceArray:
+        return self._cumulated(x, dim, "sum")
+
+    def cumprod(self, x: DeviceArray, dim: int) -> DeviceArray:
+        return self._cumulated(x, dim, "prod")
+
+    def _cumulated(self, x: DeviceArray, dim: int, combine: str) -> DeviceArray:
+        output = self.empty(x.shape, narrow(x))
+        if not x.size:
+            return output
+        suffix, word = SUFFIX[x.dtype], COMBINE.index(combine)
+        lines = _lines(x, dim, output)
+        steps = np.int64(lines.target_step), np.int64(lines.source_step)
+        kept = [abs(stride) for axis, stride in enumerate(x.strides) if axis != dim and x.shape[axis] > 1]
+        if lines.rows >= _MANY_ROWS and min(kept) < abs(lines.source_step) * x.itemsize:
+            self.launch_each("cumulative", f"cumulate_columns_{suffix}", lines.rows, output, x, word, *steps,
+                             lines.layout, lines.rows, lines.length)
+            return output
+        chunk, before = lines.length, None
+        if lines.length > 2 * _CHUNK and lines.rows < BLOCKS:
+            chunk = max(_CHUNK, -(-lines.length // _MOST_CHUNKS))
+        chunks = -(-lines.length // chunk)
+        grid, block, tail = (lines.rows, chunks), (THREADS, 1, 1), (x, word, *steps, lines.layout, chunk, lines.length)
+        if chunks > 1:
+            totals, before = (self.empty((lines.rows, chunks), _wide(x)) for _ in range(2))
+            self.launch("cumulative", f"cumulate_rows_{suffix}", grid, block, None, totals, None, *tail)
+            self.launch_each("cumulative", f"cumulate_before_{SUFFIX[totals.dtype]}", lines.rows, before, totals, word,
+                             lines.rows, chunks)
+        self.launch("cumulative", f"cumulate_rows_{suffix}", grid, block, output, None, before, *tail)
+        return output
+
+    def sort(self, x: DeviceArray, dim: int, descending: bool) -> tuple[DeviceArray, DeviceArray]:
+        """Sorted values and where they stood: runs of up to 1024 numbers, then runs merged two by two."""
+        values, indices = self.empty(x.shape, x.dtype), self.empty(x.shape, _INT64)
+        if not x.size:
+            return values, indices
+        suffix, lines = SUFFIX[x.dtype], _lines(x, dim, values)
+        run = min(_RUN, power_of_two(lines.length))
+        runs = -(-lines.length // run)
+        merges = (runs - 1).bit_length()
+        made = (values, indices, lines) if not merges else self._rows_to_sort(x, dim)
+        self.launch("sorting", f"sort_runs_{suffix}", (-(-lines.rows * runs * run // _RUN), 1), (THREADS, 1, 1),
+                    *made[:2], x, np.int64(made[2].target_step), np.int64(lines.source_step), descending,
+                    made[2].layout, run, runs, lines.rows, lines.length)
+        for merge in range(1, merges + 1):
+            target = (values, indices, lines) if merge == merges else self._rows_to_sort(x, dim)
+            self.launch_each("sorting", f"merge_runs_{suffix}", x.size, *target[:2], *made[:2],
+                             np.int64(target[2].target_step), descending, target[2].layout, run, lines.length, x.size)
+            made, run = target, 2 * run
+        return values, indices
+
+    def _rows_to_sort(self, x: DeviceArray, dim: int) -> tuple[DeviceArray, DeviceArray, _Lines]:
+        """Values and indices of x with the dimension ``dim`` innermost, and how they are walked along."""
+        shape = (*x.shape[:dim], *x.shape[dim + 1:], x.shape[dim])
+        values, indices = self.empty(shape, x.dtype), self.empty(shape, _INT64)
+        strides = (*values.strides[:dim], values.strides[-1], *values.strides[dim:-1])
+        return values, indices, _lines(x, dim, values.view(x.shape, strides))
+
 
 def _count(x: DeviceArray, dims: tuple[int, ...] | None) -> int:
     """How many numbers each result is made of."""
     return count(x, dims if x.ndim else None)
+
+
+def _wide(x: DeviceArray) -> np.dtype:
+    """The dtype in which sums and products of x are taken."""
+    return _FLOAT64 if x.dtype.kind == "f" else _INT64
 
 
 def _inverse(number: float) -> float:
