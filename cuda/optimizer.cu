@@ -133,7 +133,9 @@ template <class T>
 __device__ __forceinline__ void adam_kernel(const AdamTable<T>& table, const AdamRule& o) {
     const AdamRow<T> row = table.row[row_of_block(table)];
     const int begin = (blockIdx.x - row.first_block) * CHUNK, end = min(begin + CHUNK, row.size);
-    if (end - begin == CHUNK && aligned(row.parameter, row.grad, row.exp_avg, row.exp_avg_sq, row.largest)) {
+    // Not in float64: four of its square roots and divisions at a time would spill registers.
+    if (sizeof(T) == 4 && end - begin == CHUNK &&
+        aligned(row.parameter, row.grad, row.exp_avg, row.exp_avg_sq, row.largest)) {
         const int i = begin + 4 * threadIdx.x;
         Four<T> parameter = *(const Four<T>*)(row.parameter + i), grad = *(const Four<T>*)(row.grad + i);
         Four<T> exp_avg = *(const Four<T>*)(row.exp_avg + i), exp_avg_sq = *(const Four<T>*)(row.exp_avg_sq + i);

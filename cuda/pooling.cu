@@ -169,12 +169,12 @@ max_pool2d_indices(int* indices, const u8* codes, int H, int W, int count) {
 
 // ---- averages --------------------------------------------------------------------------------------------------------
 
-// 1 / n.  In float64 from the float32 one by Newton's rule, twice: a division would be a call, and spill registers.
-__device__ __forceinline__ f32 reciprocal(int n, f32) { return __frcp_rn(f32(n)); }
-__device__ __forceinline__ f64 reciprocal(int n, f64) {
-    f64 estimate = __frcp_rn(f32(n));
-    estimate *= 2 - n * estimate;
-    return estimate * (2 - n * estimate);
+// 1 / n from an estimate by Newton's rule: a division that rounds exactly would be a call, and spill registers.
+template <class T>
+__device__ __forceinline__ T reciprocal(int n) {
+    T estimate = __fdividef(1.0f, f32(n));
+    estimate *= 2 - T(n) * estimate;
+    return estimate * (2 - T(n) * estimate);
 }
 
 // The pixels of a window along one side, counting `counted` of padding on each end of the input, but nothing beyond.
@@ -224,7 +224,7 @@ __device__ __forceinline__ void avg_backward_kernel(T* grad_input, const T* grad
             const int rows_counted = extent(oh, g.stride_h, g.pad_h, g.KH, H, count_include_pad ? g.pad_h : 0);
             for (int ow = cols.first; ow < cols.end; ++ow) {
                 const int cols_counted = extent(ow, g.stride_w, g.pad_w, g.KW, W, count_include_pad ? g.pad_w : 0);
-                total += grads[oh * OW + ow] * reciprocal(override ? override : rows_counted * cols_counted, T(0));
+                total += grads[oh * OW + ow] * reciprocal<T>(override ? override : rows_counted * cols_counted);
             }
         }
         grad_input[i] = total;
