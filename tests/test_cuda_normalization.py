@@ -87,3 +87,15 @@ def test_launches(gpu):
         gpu.batch_norm(x, *ones, training, 0.1, 1e-5)
         counters = cuda_device.emulation().counters()
         assert (counters.launches, counters.copies_to_host) == (launches, 0)
+
+
+def test_views_without_order_in_memory(gpu):
+    rng = np.random.default_rng(0)
+    x, grad = (rng.standard_normal((2, 5, 5, 3)).transpose(0, 3, 1, 2) for _ in range(2))
+    mean, var, weight = (rng.uniform(1, 2, 6)[::2] for _ in range(3))
+    arguments = on_gpu((x, weight, None, mean, var))
+    wanted = REFERENCE.batch_norm(x, weight, None, mean, var, True, 0.1, 1e-5)
+    assert_same(gpu.batch_norm(*arguments, True, 0.1, 1e-5), wanted, 1e-13)
+    assert_same(tuple(arguments[3:]), (mean, var), 1e-14)
+    backward = grad, x, weight, *wanted[1:], True
+    assert_same(gpu.batch_norm_backward(*on_gpu(backward)), REFERENCE.batch_norm_backward(*backward), 1e-13)
