@@ -62,6 +62,30 @@ __device__ __forceinline__ void max_forward_kernel(T* output, int* indices, cons
     }
 }
 
+// The same for windows of 2x2 side by side.
+template <class T>
+__device__ __forceinline__ void max_forward_2x2_kernel(T* output, int* indices, const T* input, int H, int W, int OH,
+                                                       int OW, int count) {
+    FOR_EACH(i, count) {
+        const unsigned row = i / OW, plane = row / OH;
+        const int first = 2 * ((int)(row - plane * OH) * W + (int)(i - row * OW));
+        const T* window = input + (i64)plane * H * W + first;
+        T best = window[0];
+        int place = 0;
+#pragma unroll
+        for (int k = 1; k < 4; ++k) {
+            const int at = (k >> 1) * W + (k & 1);
+            const T value = window[at];
+            if (value > best || value != value) {
+                best = value;
+                place = at;
+            }
+        }
+        output[i] = best;
+        indices[i] = first + place;
+    }
+}
+
 // grad_input            (N, C, H, W)
 // grad_output, indices  (N, C, OH, OW)
 //
@@ -118,6 +142,10 @@ __device__ __forceinline__ void max_gather_kernel(T* output, const T* input, con
     extern "C" __global__ void __launch_bounds__(256)                                                             \
     max_pool2d_forward_##T(T* output, int* indices, const T* input, Pool2d g, int count) {                        \
         max_forward_kernel<T>(output, indices, input, g, count);                                                  \
+    }                                                                                                             \
+    extern "C" __global__ void __launch_bounds__(256)                                                             \
+    max_pool2d_forward_2x2_##T(T* output, int* indices, const T* input, int H, int W, int OH, int OW, int count) { \
+        max_forward_2x2_kernel<T>(output, indices, input, H, W, OH, OW, count);                                   \
     }                                                                                                             \
     extern "C" __global__ void __launch_bounds__(256)                                                             \
     max_pool2d_backward_##T(T* grad_input, const T* grad_output, const int* indices, Pool2d g, int count) {       \

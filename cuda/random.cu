@@ -39,11 +39,15 @@ template <> struct PerCounter<f64> { enum { count = 2 }; };
 __device__ __forceinline__ f32 uniform(const Words& w, int k, f32) { return (w.of[k] >> 8) * 0x1p-24f; }
 __device__ __forceinline__ f64 uniform(const Words& w, int k, f64) { return (w.wide(k) >> 11) * 0x1p-53; }
 
+// The same in (0, 1], small numbers down to the last bit of 32 or 53, for logarithms.
+__device__ __forceinline__ f32 positive(const Words& w, int k, f32) { return (f32(w.of[k]) + 1) * 0x1p-32f; }
+__device__ __forceinline__ f64 positive(const Words& w, int k, f64) { return 1 - uniform(w, k, 0.0); }
+
 // output  (count,)  low + (high - low) * u, never high
 template <class T>
 __device__ __forceinline__ void uniform_kernel(T* output, T low, T high, int count, const Philox& p) {
     const int each = PerCounter<T>::count;
-    FOR_EACH(i, (count + each - 1) / each) {
+    FOR_EACH(i, ((unsigned)count + each - 1) / each) {
         const Words w = philox(p, i);
 #pragma unroll
         for (int k = 0; k < each; ++k) {
@@ -55,15 +59,15 @@ __device__ __forceinline__ void uniform_kernel(T* output, T low, T high, int cou
 
 // output  (count,)  normally distributed
 //
-// By Box and Muller: from uniform u (not 0) and v, sqrt(-2 log u) times the cosine and the sine of 2 pi v.
+// By Box and Muller (1958): from uniform u in (0, 1] and v in [0, 1), sqrt(-2 log u) times the cosine and the sine of 2 pi v.
 template <class T>
 __device__ __forceinline__ void normal_kernel(T* output, T mean, T std, int count, const Philox& p) {
     const int each = PerCounter<T>::count;
-    FOR_EACH(i, (count + each - 1) / each) {
+    FOR_EACH(i, ((unsigned)count + each - 1) / each) {
         const Words w = philox(p, i);
 #pragma unroll
         for (int k = 0; k < each; k += 2) {
-            const T radius = std * sqrt(T(-2) * log(T(1) - uniform(w, k, T(0))));
+            const T radius = std * sqrt(T(-2) * log(positive(w, k, T(0))));
             const T angle = T(6.283185307179586) * uniform(w, k + 1, T(0));
             const unsigned at = each * i + k;
             if (at < (unsigned)count) output[at] = mean + radius * cos(angle);
@@ -88,7 +92,7 @@ FOR_FLOATS(KERNELS)
 template <class T>
 __device__ __forceinline__ void integers_kernel(T* output, i64 first, unsigned long long range, int count,
                                                 const Philox& p) {
-    FOR_EACH(i, (count + 1) / 2) {
+    FOR_EACH(i, ((unsigned)count + 1) / 2) {
         const Words w = philox(p, i);
 #pragma unroll
         for (int k = 0; k < 2; ++k) {
@@ -102,7 +106,7 @@ __device__ __forceinline__ void integers_kernel(T* output, i64 first, unsigned l
 template <class T>
 __device__ __forceinline__ void bernoulli_kernel(T* output, f64 chance, int count, const Philox& p) {
     const unsigned long long threshold = (unsigned long long)(chance * 0x1p32);
-    FOR_EACH(i, (count + 3) / 4) {
+    FOR_EACH(i, ((unsigned)count + 3) / 4) {
         const Words w = philox(p, i);
 #pragma unroll
         for (int k = 0; k < 4; ++k)

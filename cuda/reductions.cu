@@ -152,7 +152,7 @@ __device__ __forceinline__ Candidate<T> of_lane_xor(Candidate<T> mine, int lanes
 }
 
 // values, indices    (outputs,), values may be null; (gridDim.y, outputs) where gridDim.y > 1
-// input              operand 0 of kept and of reduced
+// input              operand 1 of kept and operand 0 of reduced
 // candidate_indices  null, or the indices that belong to the numbers of the input, which are partial results then
 template <class T>
 __device__ __forceinline__ void extreme_kernel(T* values, i64* indices, const T* input, const i64* candidate_indices,
@@ -164,12 +164,12 @@ __device__ __forceinline__ void extreme_kernel(T* values, i64* indices, const T*
     const Share share(count);
     Candidate<T> best = {T(0), -1};
     if (o < outputs) {
-        i64 offset[1];
+        i64 offset[2];
         place(kept, o, offset);
         int r = share.first + team.lane;
         Walk walk(reduced, r, lanes);
         for (; r < share.last; r += lanes, walk.go_on()) {
-            const i64 at = offset[0] + walk.at();
+            const i64 at = offset[1] + walk.at();
             const Candidate<T> next = {input[at], candidate_indices ? (int)candidate_indices[at] : r};
             if (wins(next, best, smallest)) best = next;
         }

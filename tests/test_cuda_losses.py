@@ -128,3 +128,22 @@ def test_launches(gpu, rows, launches):
     gpu.cross_entropy_backward(loss, log_probs, total, target, None, -100, "mean", 0.0)
     counters = cuda_device.emulation().counters()
     assert (counters.launches, counters.copies_to_host, counters.copies_to_device) == (launches + 1, 0, 0)
+
+
+def test_views_without_order_in_memory(gpu):
+    rng = np.random.default_rng(0)
+    x, target, weight = rng.standard_normal((5, 8)).T, rng.integers(0, 5, (8, 2))[:, 0], rng.uniform(1, 2, 10)[::2]
+    loss, log_probs, total = both(gpu, "cross_entropy", x, target, weight, -100, "none", 0.1, tolerance=1e-13)
+    grad = np.broadcast_to(np.float64(2), loss.shape)
+    both(gpu, "cross_entropy_backward", grad, np.asfortranarray(log_probs), total, target, weight, -100, "none", 0.1,
+         tolerance=1e-13)
+    both(gpu, "nll_loss", x, target, weight, -100, "mean", tolerance=1e-13)
+    both(gpu, "nll_loss_backward", grad, total, target, weight, -100, "none", x.shape, tolerance=1e-13)
+    both(gpu, "mse_loss", x, np.broadcast_to(x[:, :1], x.shape), "mean", tolerance=1e-13)
+    both(gpu, "l1_loss_backward", np.broadcast_to(np.float64(2), x.shape), x, -x, "none", tolerance=1e-13)
+
+
+def test_a_weight_of_another_dtype(gpu):
+    x, target, weight = np.eye(3, dtype=np.float32), np.array([0, 1, 1]), np.array([1.0, 2.0, 3.0])
+    assert_same(gpu.cross_entropy(*on_gpu((x, target, weight, -100, "mean", 0.0))),
+                REFERENCE.cross_entropy(x, target, weight.astype(np.float32), -100, "mean", 0.0), 1e-6)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.cuda
 REFERENCE = Reference()
 # float32: results are rounded once; the mean of 100 makes it a rounding of numbers 50 times as large as the output
 FLOATS = [(np.float32, 1e-5), (np.float64, 1e-12)]
-SHAPES = [(8, 5), (4, 3, 6, 6), (2, 70, 3), (700, 3), (3, 2, 40, 41), (2, 3, 4, 2, 2), (0, 3, 2), (2, 0, 3)]
+SHAPES = [(8, 5), (4, 3, 6, 6), (2, 70, 3), (700, 3), (9, 2, 40, 41), (2, 3, 4, 2, 2), (0, 3, 2), (2, 0, 3)]
 
 
 def on_gpu(arguments):
@@ -27,7 +27,9 @@ def on_gpu(arguments):
 @pytest.mark.parametrize(("training", "tracked"), [(True, False), (True, True), (False, True)])
 def test_batch_norm(gpu, dtype, tolerance, shape, affine, training, tracked):
     rng = np.random.default_rng(0)
-    x, grad = (rng.standard_normal(shape) * 2 + 100).astype(dtype), rng.standard_normal(shape).astype(dtype)
+    examples = np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))  # each has another mean
+    x = (rng.standard_normal(shape) * 2 + 100 + examples / 10).astype(dtype)
+    grad = rng.standard_normal(shape).astype(dtype)
     weight, bias, mean, var = (rng.uniform(0.5, 2, shape[1]).astype(dtype) for _ in range(4))
     affines, running = (weight, bias) if affine else (None, None), (mean, var) if tracked else (None, None)
     arguments = on_gpu((x, *affines, *running))
@@ -87,3 +89,15 @@ def test_launches(gpu):
         gpu.batch_norm(x, *ones, training, 0.1, 1e-5)
         counters = cuda_device.emulation().counters()
         assert (counters.launches, counters.copies_to_host) == (launches, 0)
+
+
+def test_views_without_order_in_memory(gpu):
+    rng = np.random.default_rng(0)
+    x, grad = (rng.standard_normal((2, 5, 5, 3)).transpose(0, 3, 1, 2) for _ in range(2))
+    mean, var, weight = (rng.uniform(1, 2, 6)[::2] for _ in range(3))
+    arguments = on_gpu((x, weight, None, mean, var))
+    wanted = REFERENCE.batch_norm(x, weight, None, mean, var, True, 0.1, 1e-5)
+    assert_same(gpu.batch_norm(*arguments, True, 0.1, 1e-5), wanted, 1e-13)
+    assert_same(tuple(arguments[3:]), (mean, var), 1e-14)
+    backward = grad, x, weight, *wanted[1:], True
+    assert_same(gpu.batch_norm_backward(*on_gpu(backward)), REFERENCE.batch_norm_backward(*backward), 1e-13)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from cuda_device import assert_same, raw
 
+import minidl
 from minidl._devices.reference import Reference
 
 pytestmark = pytest.mark.cuda
@@ -92,3 +93,36 @@ def test_one_launch_for_all_parameters(gpu, count, launches):
                   False)
     counters = cuda_device.emulation().counters()
     assert (counters.launches, counters.copies_to_host, counters.copies_to_device) == (2 * launches, 0, 0)
+
+
+def test_parameters_that_are_not_contiguous(gpu):
+    rng = np.random.default_rng(0)
+    arrays = [[rng.uniform(1, 2, (5, 6))[:, ::2], rng.uniform(1, 2, (3, 4)).T, rng.uniform(1, 2, 7)] for _ in range(5)]
+    on_gpu = [[raw(each) for each in group] for group in arrays]
+    sgd = [False] * 3, 0.1, 0.9, 0, 0, False, False
+    REFERENCE.sgd_step(*arrays[:3], *sgd)
+    gpu.sgd_step(*on_gpu[:3], *sgd)
+    adam = [2] * 3, 0.1, 0.9, 0.99, 1e-8, 0, True, False, False
+    REFERENCE.adam_step(*arrays, *adam)
+    gpu.adam_step(*on_gpu, *adam)
+    for group, results in zip(arrays, on_gpu, strict=True):
+        compare(group, results, 1e-14)
+
+
+@pytest.mark.parametrize("make", [
+    lambda parameters: minidl.optim.SGD(parameters, 0.1, momentum=0.9, weight_decay=0.01, nesterov=True),
+    lambda parameters: minidl.optim.Adam(parameters, 0.1, amsgrad=True),
+    lambda parameters: minidl.optim.AdamW(parameters, 0.1),
+])
+def test_the_optimizers_of_a_script(gpu, make):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape) for shape in ((3, 4), (5,))]
+    there, here = [cuda_device.tensor(each) for each in arrays], [minidl.tensor(each) for each in arrays]
+    for parameters in (there, here):
+        optimizer = make([each.requires_grad_() for each in parameters])
+        for _ in range(3):
+            optimizer.zero_grad()
+            sum((each * each * each).sum() for each in parameters).backward()
+            optimizer.step()
+    for one, two in zip(there, here, strict=True):
+        np.testing.assert_allclose(cuda_device.numbers(one), two.detach().numpy(), rtol=1e-12)

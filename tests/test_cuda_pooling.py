@@ -109,3 +109,16 @@ def test_launches(gpu):
     output, indices = gpu.max_pool2d(x, geometry)
     gpu.max_pool2d_backward(output, indices, geometry)
     assert cuda_device.emulation().counters().launches == 2
+
+
+def test_views_without_order_in_memory(gpu):
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).transpose(0, 3, 1, 2)
+    geometry = max_pool2d_geometry(x.shape, 2)
+    output, indices = wanted = REFERENCE.max_pool2d(x, geometry)
+    assert_same(gpu.max_pool2d(raw(x), geometry), wanted, 0)
+    grad = np.broadcast_to(np.float64(2), output.shape)
+    assert_same(gpu.max_pool2d_backward(raw(grad), raw(np.asfortranarray(indices)), geometry),
+                REFERENCE.max_pool2d_backward(grad, indices, geometry), 0)
+    assert_same(gpu.avg_pool2d_backward(raw(grad), geometry, True, None),
+                REFERENCE.avg_pool2d_backward(grad, geometry, True, None), 1e-15)
+    assert_same(gpu.adaptive_avg_pool2d(raw(x), (3, 3)), REFERENCE.adaptive_avg_pool2d(x, (3, 3)), 1e-15)

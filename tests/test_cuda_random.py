@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import struct
 
+import cuda_device
 import numpy as np
 import pytest
 
@@ -207,3 +208,43 @@ def test_tensors(gpu):
     for made in (minidl.randn(5, device="cuda"), minidl.randint(0, 9, (5,), device="cuda"),
                  minidl.randperm(5, device="cuda"), minidl.normal(0.0, 1.0, (5,), device="cuda")):
         assert str(made.device) == "cuda:0"
+
+
+def test_tensors_are_filled_in_place(gpu):
+    base = minidl.zeros(4, 6, device="cuda")
+    view = base[:, ::2]
+    view.uniform_(2.0, 3.0, generator=seeded())
+    numbers = gpu.to_host(base._raw)
+    assert not numbers[:, 1::2].any()
+    np.testing.assert_array_equal(numbers[:, ::2].reshape(-1),
+                                  drawn(gpu, "uniform_", np.float32, 2.0, 3.0, count=12))
+    assert set(gpu.to_host(base.bernoulli_(0.5)._raw).reshape(-1)) == {0, 1}
+    base.normal_(generator=seeded())
+    base.random_(0, 5)
+    assert gpu.to_host(base._raw).max() < 5
+
+
+def test_dropout(gpu):
+    """The gradient goes where the numbers went, scaled alike, and nothing is drawn on the host."""
+    x = minidl.ones(40, 50, device="cuda", requires_grad=True)
+    state = minidl.get_rng_state().numpy()
+    output = minidl.nn.functional.dropout(x, 0.25)
+    output.backward(minidl.ones(40, 50, device="cuda"))
+    numbers = gpu.to_host(output.detach()._raw)
+    np.testing.assert_array_equal(gpu.to_host(x.grad._raw), numbers)
+    np.testing.assert_array_equal(np.unique(numbers), np.float32([0, 4 / 3]))
+    assert abs((numbers > 0).mean() - 0.75) < 5 * np.sqrt(0.1875 / numbers.size)
+    np.testing.assert_array_equal(minidl.get_rng_state().numpy(), state)
+    images = minidl.ones(5, 40, 3, 3, device="cuda")
+    channels = gpu.to_host(minidl.nn.functional.dropout2d(images, 0.5)._raw).reshape(200, 9)
+    assert (channels == channels[:, :1]).all() and set(channels[:, 0]) == {0, 2}
+
+
+@pytest.mark.skipif(cuda_device.REAL, reason="launches are counted by the emulation")
+def test_launches(gpu):
+    x = minidl.ones(1000, device="cuda")
+    cuda_device.emulation().reset_counters()
+    minidl.nn.functional.dropout(x, 0.5)
+    minidl.randn(1000, device="cuda")
+    counters = cuda_device.emulation().counters()
+    assert (counters.launches, counters.copies_to_device, counters.copies_to_host) == (3, 0, 0)

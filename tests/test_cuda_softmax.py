@@ -48,3 +48,12 @@ def test_any_order_gives_the_same_bits(gpu):
         for number in (1, 2):
             with cuda_device.order(number):
                 np.testing.assert_array_equal(gpu.to_host(gpu.log_softmax(x, dim)), first)
+
+
+def test_views_without_order_in_memory(gpu):
+    x = np.random.default_rng(0).standard_normal((4, 6, 5)).astype(np.float32)
+    for view in (x.transpose(2, 0, 1), x[:, ::2], np.broadcast_to(x[:, :1], x.shape)):
+        for name in NAMES:
+            assert_same(getattr(gpu, name)(raw(view), 1), getattr(REFERENCE, name)(view, 1), 2e-6, name)
+            assert_same(getattr(gpu, f"{name}_backward")(raw(view), raw(view), 1),
+                        getattr(REFERENCE, f"{name}_backward")(view, view, 1), 1e-5, name)

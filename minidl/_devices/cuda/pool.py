@@ -22,23 +22,20 @@ class PoolCUDA(ArraysCUDA):
         input = self.dense(input)
         output = self.empty(geometry.output_shape, input.dtype)
         indices = self.empty(geometry.output_shape, _INT32)
-        self.launch_each("pooling", f"max_pool2d_forward_{SUFFIX[input.dtype]}", output.size, output, indices, input,
-                         geometry.packed, output.size)
+        self._max("forward", SUFFIX[input.dtype], geometry, output, indices, input)
         return output, indices
 
     def max_pool2d_backward(self, grad_output: DeviceArray, indices: DeviceArray,
                             geometry: Pool2dGeometry) -> DeviceArray:
-        g = geometry
         grad_output, indices = self.dense(grad_output), self.dense(indices)
-        grad_input = self.empty(g.input_shape, grad_output.dtype)
-        suffix = SUFFIX[grad_output.dtype]
-        if g.halves:
-            self.launch_each("pooling", f"max_pool2d_backward_2x2_{suffix}", grad_input.size, grad_input, grad_output,
-                             indices, g.H, g.W, g.OH, g.OW, grad_input.size)
-        else:
-            self.launch_each("pooling", f"max_pool2d_backward_{suffix}", grad_input.size, grad_input, grad_output,
-                             indices, g.packed, grad_input.size)
+        grad_input = self.empty(geometry.input_shape, grad_output.dtype)
+        self._max("backward", SUFFIX[grad_output.dtype], geometry, grad_input, grad_output, indices)
         return grad_input
+
+    def _max(self, direction: str, suffix: str, g: Pool2dGeometry, result: DeviceArray, *arrays: DeviceArray) -> None:
+        kernel = f"max_pool2d_{direction}_2x2_{suffix}" if g.halves else f"max_pool2d_{direction}_{suffix}"
+        windows = (g.H, g.W, g.OH, g.OW) if g.halves else (g.packed,)
+        self.launch_each("pooling", kernel, result.size, result, *arrays, *windows, result.size)
 
     def max_pool2d_gather(self, input: DeviceArray, indices: DeviceArray, geometry: Pool2dGeometry) -> DeviceArray:
         g = geometry

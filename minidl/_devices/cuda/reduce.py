@@ -5,6 +5,7 @@ A large reduction is two launches: partial results of shares of it, then those t
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -17,10 +18,10 @@ from .arrays import SUFFIX, THREADS, ArraysCUDA
 from .teams import BLOCKS, Plan, plan, power_of_two
 
 # In the order of the enums in cuda/reductions.cu.
-LOAD = ["number", "truth", "square", "exp", "partial"]
-COMBINE = ["sum", "prod", "max", "min"]
-FINISH = ["as_it_is", "scale", "log", "finite"]
-STORE = ["as_partial", "as_number", "as_bool"]
+LOAD = {"number": 0, "truth": 1, "square": 2, "exp": 3, "partial": 4}
+COMBINE = {"sum": 0, "prod": 1, "max": 2, "min": 3}
+FINISH = {"as_it_is": 0, "scale": 1, "log": 2, "finite": 3}
+STORE = {"as_partial": 0, "as_number": 1, "as_bool": 2}
 
 _RUN = 1024  # numbers that a block sorts, as in cuda/sorting.cu
 _CHUNK, _MOST_CHUNKS = 4096, 65535  # numbers of a line that a block goes through, and blocks of a line
@@ -29,41 +30,51 @@ _MANY_ROWS = 64  # enough for threads to go along lines of their own
 _FLOAT64, _INT64, _BOOL = np.dtype(np.float64), np.dtype(np.int64), np.dtype(np.bool_)
 
 
-class Dims(NamedTuple):
-    """The dimensions of a reduction, each kind from the outermost to the innermost in memory."""
+class _Way(NamedTuple):
+    """How an array is reduced, or a first launch of two: which numbers go together, and where results are put."""
 
-    kept: list[int]
-    reduced: list[int]
-    columns: bool
-
-
-def split_dims(x: DeviceArray, dims: tuple[int, ...] | None) -> Dims:
-    """Which dimensions of x stay and which go, in the order of memory."""
-    reduced = range(x.ndim) if dims is None else dims if x.ndim else ()
-
-    def sorted_by_stride(each: Any) -> list[int]:
-        return sorted(each, key=lambda dim: -abs(x.strides[dim]))
-
-    def smallest_stride(each: Any) -> float:
-        return min((abs(x.strides[dim]) for dim in each if x.shape[dim] > 1), default=math.inf)
-
-    kept = [dim for dim in range(x.ndim) if dim not in reduced]
-    return Dims(sorted_by_stride(kept), sorted_by_stride(reduced), smallest_stride(kept) < smallest_stride(reduced))
+    shape: tuple[int, ...]  # of the result
+    how: Plan
+    kept: Layout  # of the result (of the partial results if there are splits), the array, the centres
+    numbers: Layout
+    second: tuple[Plan, Layout, Layout] | None  # the same for the launch over the partial results
 
 
-def shape_without(x: DeviceArray, dims: tuple[int, ...] | None, keepdim: bool) -> tuple[int, ...]:
-    """The shape of a reduction of x."""
-    if dims is None:
-        return (1,) * (x.ndim if keepdim else 0)
-    return tuple(1 if dim in dims else size for dim, size in enumerate(x.shape) if keepdim or dim not in dims)
+@functools.lru_cache(4096)
+def _way(shape: tuple[int, ...], strides: tuple[int, ...], itemsize: int, dims: tuple[int, ...] | None, keepdim: bool,
+         result_itemsize: int, wide_itemsize: int, in_order: bool) -> _Way:
+    """The way to reduce an array; ``in_order`` where the numbers count as they stand, else as memory is read best."""
+    reduced = range(len(shape)) if dims is None else dims if shape else ()
+    gone, kept = list(reduced), [dim for dim in range(len(shape)) if dim not in reduced]
+    columns = _smallest(kept, shape, strides) < _smallest(gone, shape, strides)
+    for each in (kept, gone):
+        each.sort(key=None if in_order else lambda dim: -abs(strides[dim]))
+    result_shape = tuple(1 if dim in reduced else n for dim, n in enumerate(shape) if keepdim or dim not in reduced)
+    kept_shape = tuple(shape[dim] for dim in kept)
+
+    def to(itemsize: int) -> tuple[tuple[int, ...], int]:
+        dense = _dense(tuple(shape[dim] for dim in sorted(kept)), itemsize)
+        return tuple(dense[sorted(kept).index(dim)] for dim in kept), itemsize
+
+    source, result, centres = (tuple(strides[dim] for dim in kept), itemsize), to(result_itemsize), to(8)
+    numbers = Layout(tuple(shape[dim] for dim in gone), (tuple(strides[dim] for dim in gone), itemsize))
+    how = plan(math.prod(kept_shape), numbers.size, columns)
+    if how.splits == 1:
+        return _Way(result_shape, how, Layout(kept_shape, result, source, centres), numbers, None)
+    partial = _dense(kept_shape, wide_itemsize), wide_itemsize
+    between = (math.prod(kept_shape) * wide_itemsize,), wide_itemsize
+    second = (plan(math.prod(kept_shape), how.splits, True, True), Layout(kept_shape, result, partial, centres),
+              Layout((how.splits,), between))
+    return _Way(result_shape, how, Layout(kept_shape, partial, source, centres), numbers, second)
 
 
-def _strides(result: DeviceArray, kept: list[int], keepdim: bool) -> tuple[int, ...]:
-    """The strides of a reduction's result along the dimensions that were ``kept``."""
-    if keepdim:
-        return tuple(result.strides[dim] for dim in kept)
-    places = {dim: place for place, dim in enumerate(sorted(kept))}
-    return tuple(result.strides[places[dim]] for dim in kept)
+def _smallest(dims: list[int], shape: tuple[int, ...], strides: tuple[int, ...]) -> float:
+    return min((abs(strides[dim]) for dim in dims if shape[dim] > 1), default=math.inf)
+
+
+def _dense(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """The strides of an array without gaps."""
+    return tuple(itemsize * math.prod(shape[dim + 1:]) for dim in range(len(shape)))
 
 
 class _Lines(NamedTuple):
@@ -97,40 +108,27 @@ class ReduceCUDA(ArraysCUDA):
                 load: str = "number", finish: str = "as_it_is", factor: float = 1.0,
                 centres: DeviceArray | None = None) -> DeviceArray:
         """A reduction of x in the words of cuda/reductions.cu; ``dtype`` is bool, that of x, or the wide one."""
-        output = self.empty(shape_without(x, dims, keepdim), dtype)
+        wide = _wide(x)
+        way = _way(x.shape, x.strides, x.itemsize, dims, keepdim, dtype.itemsize, wide.itemsize, False)
+        output = self.empty(way.shape, dtype)
         if not output.size:
             return output
-        kept, gone, columns = split_dims(x, dims)
-        kept_shape = tuple(x.shape[dim] for dim in kept)
-        numbers = Layout(tuple(x.shape[dim] for dim in gone), (tuple(x.strides[dim] for dim in gone), x.itemsize))
-        target = _strides(output, kept, keepdim), dtype.itemsize
-        centre = target if centres is None else (_strides(centres, kept, keepdim), _FLOAT64.itemsize)
-        source = tuple(x.strides[dim] for dim in kept), x.itemsize
-        store = STORE.index("as_bool" if dtype == _BOOL else "as_number" if dtype == x.dtype else "as_partial")
-        words = COMBINE.index(combine), FINISH.index(finish), store
         kernel = f"reduce_{SUFFIX[x.dtype]}"
-        how = plan(output.size, numbers.size, columns)
-        if how.splits == 1:
-            self._reduce(kernel, output, x, centres, load, words, how, factor,
-                         Layout(kept_shape, target, source, centre), numbers, output.size)
+        words = COMBINE[combine], FINISH[finish], STORE[
+            "as_bool" if dtype == _BOOL else "as_number" if dtype == x.dtype else "as_partial"]
+        if way.second is None:
+            self._reduce(kernel, output, x, centres, LOAD[load], words, factor, way.how, way.kept, way.numbers)
             return output
-        wide = _wide(x)
-        partial = self.empty((how.splits, *kept_shape), wide)
-        between = partial.strides[1:], wide.itemsize
-        first_words = words[0], FINISH.index("as_it_is"), STORE.index("as_partial")
-        self._reduce(kernel, partial, x, centres, load, first_words, how, factor,
-                     Layout(kept_shape, between, source, centre), numbers, output.size)
-        self._reduce(kernel, output, partial, centres, "partial", words, plan(output.size, how.splits, True, True),
-                     factor, Layout(kept_shape, target, between, centre),
-                     Layout((how.splits,), (partial.strides[:1], wide.itemsize)), output.size)
+        partial = self.empty((way.how.splits, output.size), wide)
+        self._reduce(kernel, partial, x, centres, LOAD[load], (words[0], FINISH["as_it_is"], STORE["as_partial"]),
+                     factor, way.how, way.kept, way.numbers)
+        self._reduce(kernel, output, partial, centres, LOAD["partial"], words, factor, *way.second)
         return output
 
-    def _reduce(self, kernel: str, output: DeviceArray, x: DeviceArray, centres: DeviceArray | None, load: str,
-                words: tuple[int, int, int], how: Plan, factor: float, kept: Layout, gone: Layout,
-                outputs: int) -> None:
-        self.launch("reductions", kernel, (how.blocks, how.splits), (how.threads, 1, 1), output, x, centres,
-                    LOAD.index(load), *words, how.lanes, how.columns, np.float64(factor), kept, gone, outputs,
-                    gone.size)
+    def _reduce(self, kernel: str, output: DeviceArray, x: DeviceArray, centres: DeviceArray | None, load: int,
+                words: tuple[int, int, int], factor: float, how: Plan, kept: Layout, numbers: Layout) -> None:
+        self.launch("reductions", kernel, (how.blocks, how.splits), (how.threads, 1, 1), output, x, centres, load,
+                    *words, how.lanes, how.columns, np.float64(factor), kept, numbers, kept.size, numbers.size)
 
     def sum(self, x: DeviceArray, dims: tuple[int, ...] | None, keepdim: bool) -> DeviceArray:
         return self.reduced(x, dims, keepdim, narrow(x), "sum")
@@ -186,32 +184,24 @@ class ReduceCUDA(ArraysCUDA):
 
     def _extremes(self, x: DeviceArray, dims: tuple[int, ...] | None, keepdim: bool, smallest: bool,
                   with_values: bool) -> Any:
-        shape = shape_without(x, dims, keepdim)
-        values = self.empty(shape, x.dtype) if with_values else None
-        indices = self.empty(shape, _INT64)
+        way = _way(x.shape, x.strides, x.itemsize, dims, keepdim, x.itemsize, x.itemsize, True)
+        values = self.empty(way.shape, x.dtype) if with_values else None
+        indices = self.empty(way.shape, _INT64)
         if not indices.size:
             return values, indices
-        kept, gone, columns = split_dims(x, dims)
-        kept, gone = sorted(kept), sorted(gone)  # an index counts in this order
-        places, numbers = (Layout(tuple(x.shape[dim] for dim in each),
-                                  (tuple(x.strides[dim] for dim in each), x.itemsize)) for each in (kept, gone))
         kernel = f"extreme_{SUFFIX[x.dtype]}"
-        how = plan(indices.size, numbers.size, columns)
-        if how.splits == 1:
-            self._extreme(kernel, values, indices, x, None, smallest, how, places, numbers)
+        if way.second is None:
+            self._extreme(kernel, values, indices, x, None, smallest, way.how, way.kept, way.numbers)
             return values, indices
-        partial, partial_indices = (self.empty((how.splits, indices.size), each) for each in (x.dtype, _INT64))
-        self._extreme(kernel, partial, partial_indices, x, None, smallest, how, places, numbers)
-        places, numbers = (Layout(partial.shape[dim:dim + 1], (partial.strides[dim:dim + 1], x.itemsize))
-                           for dim in (1, 0))
-        self._extreme(kernel, values, indices, partial, partial_indices, smallest,
-                      plan(indices.size, how.splits, True, True), places, numbers)
+        partial, partial_indices = (self.empty((way.how.splits, indices.size), each) for each in (x.dtype, _INT64))
+        self._extreme(kernel, partial, partial_indices, x, None, smallest, way.how, way.kept, way.numbers)
+        self._extreme(kernel, values, indices, partial, partial_indices, smallest, *way.second)
         return values, indices
 
     def _extreme(self, kernel: str, values: DeviceArray | None, indices: DeviceArray, x: DeviceArray,
-                 candidates: DeviceArray | None, smallest: bool, how: Plan, kept: Layout, gone: Layout) -> None:
+                 candidates: DeviceArray | None, smallest: bool, how: Plan, kept: Layout, numbers: Layout) -> None:
         self.launch("reductions", kernel, (how.blocks, how.splits), (how.threads, 1, 1), values, indices, x, candidates,
-                    smallest, how.lanes, how.columns, kept, gone, kept.size, gone.size)
+                    smallest, how.lanes, how.columns, kept, numbers, kept.size, numbers.size)
 
     def sum_to(self, x: DeviceArray, shape: tuple[int, ...]) -> DeviceArray:
         """Sum x, which ``shape`` was broadcast to, back to ``shape``."""
@@ -229,7 +219,7 @@ class ReduceCUDA(ArraysCUDA):
         output = self.empty(x.shape, narrow(x))
         if not x.size:
             return output
-        suffix, word = SUFFIX[x.dtype], COMBINE.index(combine)
+        suffix, word = SUFFIX[x.dtype], COMBINE[combine]
         lines = _lines(x, dim, output)
         steps = np.int64(lines.target_step), np.int64(lines.source_step)
         kept = [abs(stride) for axis, stride in enumerate(x.strides) if axis != dim and x.shape[axis] > 1]
