@@ -57,3 +57,26 @@ def tensor(array: np.ndarray) -> Any:
 def numbers(result: Any) -> np.ndarray:
     """The numbers of a tensor, wherever it lies."""
     return np.asarray(result._backend.to_host(result.detach()._raw))
+
+
+def raw(array: np.ndarray) -> Any:
+    """A raw array on the GPU with the numbers and the strides of an array, in memory of its own."""
+    array = np.asarray(array)
+    if array.flags.c_contiguous:
+        return backend().from_host(array)
+    whole = array
+    while isinstance(whole.base, np.ndarray):
+        whole = whole.base
+    offset = array.__array_interface__["data"][0] - whole.__array_interface__["data"][0]
+    return backend().from_host(whole.ravel(order="K")).view(array.shape, array.strides, offset)
+
+
+def assert_same(got: Any, wanted: Any, tolerance: float, told: str = "") -> None:
+    """Raw arrays of the GPU against the reference's: dtypes, shapes and numbers, to ``tolerance`` of the largest."""
+    if not isinstance(wanted, tuple):
+        got, wanted = (got,), (wanted,)
+    for one, two in zip(got, wanted, strict=True):
+        result = backend().to_host(one)
+        assert (result.dtype, result.shape) == (two.dtype, two.shape), told
+        largest = np.abs(two[np.isfinite(two)]).max(initial=0) if two.dtype.kind == "f" else 0
+        np.testing.assert_allclose(result, two, rtol=0, atol=tolerance * max(1.0, float(largest)), err_msg=told)

@@ -22,7 +22,7 @@ LAYERS = [
     ["minidl._ext.__init__", "minidl._ext.core", "minidl._ext.storage", "minidl._ext.array_over",
      "minidl._ext.threads"],
     ["minidl._ext"],
-    ["minidl._random"],
+    ["minidl._random", "minidl._generator"],
     ["minidl._devices"],
     ["minidl.autograd"],
     ["minidl.ops"],

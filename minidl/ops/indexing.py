@@ -53,7 +53,7 @@ def _raw_key(part: Any) -> Any:
         if part.dtype.is_floating_point:
             raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
         # A copy while recording: the rule reads the key again, and nobody guards it against a change until then.
-        return part._raw.copy() if grad_enabled() else part._raw
+        return part._backend.copy(part._raw) if grad_enabled() else part._raw
     if isinstance(part, np.ndarray):
         return part.copy() if grad_enabled() else part
     if isinstance(part, (list, range)):

@@ -22,6 +22,7 @@ from .normalization import NormalizationCUDA
 from .optimizer import OptimizerCUDA
 from .pointwise import PointwiseCUDA
 from .pool import PoolCUDA
+from .random import RandomCUDA
 from .reduce import ReduceCUDA
 from .shape import ShapeCUDA
 from .softmax import SoftmaxCUDA
@@ -40,6 +41,7 @@ class CUDA(
     LossCUDA,
     NormalizationCUDA,
     OptimizerCUDA,
+    RandomCUDA,
     MemoryCUDA,
 ):
     """The signatures are those of the reference.  What has no kernel raises ``NotImplementedError``."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,10 +12,12 @@ from minidl._ext.device_array import DeviceArray, Layout
 from .runtime import Runtime, runtime
 
 # Endings of kernels' names, as in cuda/common.cuh.
-SUFFIX = {
+SUFFIX: dict[np.dtype[Any], str] = {
     np.dtype(np.float32): "f32", np.dtype(np.float64): "f64", np.dtype(np.uint8): "u8", np.dtype(np.int8): "i8",
     np.dtype(np.int16): "i16", np.dtype(np.int32): "i32", np.dtype(np.int64): "i64", np.dtype(np.bool_): "b8",
 }
+CODE: dict[Any, int] = {dtype: code for code, dtype in enumerate(SUFFIX)}  # the enum Type of cuda/assign.cu
+BITS = {1: "u8", 2: "u16", 4: "u32", 8: "u64"}  # itemsize -> ending of kernels that only move numbers
 THREADS = 256  # of a block, where a kernel does not say otherwise
 _WAVES = 32  # blocks per multiprocessor at most: a thread takes several numbers then
 
@@ -30,6 +32,9 @@ class ArraysCUDA:
         self.runtime: Runtime = runtime(index)
         self.launch = self.runtime.launch
 
+    if TYPE_CHECKING:
+        def __getattr__(self, name: str) -> Any: ...  # the operations of the other families
+
     def empty(self, shape: Any, np_dtype: Any) -> DeviceArray:
         """An uninitialised array without gaps."""
         return self.runtime.empty(tuple(shape), np.dtype(np_dtype))
@@ -43,6 +48,30 @@ class ArraysCUDA:
     def dense(self, x: DeviceArray) -> DeviceArray:
         """The array itself if it has no gaps, else a copy that has none."""
         return x if x.contiguous else self.copy(x)
+
+
+def number_for(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A Python number as the argument of a kernel for arrays of ``dtype``: float, double or, for all others, 64 bits.
+
+    It becomes what the dtype can hold, as in C: 300 beside uint8 is 44.
+    """
+    if dtype.kind == "f":
+        return float(value) if dtype.itemsize == 4 else np.float64(value)
+    if dtype.kind == "b":
+        return np.int64(bool(value))
+    return np.int64(wrapped(int(value), 64, True))
+
+
+def wrapped(value: int, bits: int, signed: bool) -> int:
+    """The integer that ``bits`` bits hold of a larger one."""
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if signed and value >> (bits - 1) else value
+
+
+def bits_of(value: Any, dtype: np.dtype) -> bytes:
+    """A Python number in ``dtype``, as bytes."""
+    with np.errstate(all="ignore"):
+        return np.asarray(value).astype(dtype).tobytes()
 
 
 def shown(x: DeviceArray, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
