@@ -144,6 +144,7 @@ __device__ __forceinline__ void multiply(T (&sum)[TM][TN], const T (*a_tile)[A_L
 #pragma unroll
             for (int j = 0; j < TN; ++j) sum[i][j] += a[i] * b[j];
     }
+}
 
 // ---- teams: threads of a block that share a result ---------------------------------------------------------------
 
