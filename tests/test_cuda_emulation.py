@@ -286,6 +286,7 @@ def test_a_capture_of_two_streams_must_be_joined(driver, module, emulation):
 
 
 def test_memory_runs_out_where_it_is_told_to(driver, emulation):
+    gc.collect()
     free, total = driver.mem_get_info()
     used = total - free
     with emulation.configured(total_memory=used + 1000):

@@ -113,8 +113,10 @@ class Compiler:
                 (scratch / name).touch()
             with contextlib.suppress(OSError):  # another process was faster
                 scratch.rename(headers)
+        # nvcc must see the inline PTX that the source route leaves out.
+        emulated = [] if self.route == "ptx" else ["-DMINIDL_EMULATED=1"]
         return run([self.cxx, "-E", "-x", "c++", "-nostdinc", "-nostdinc++", "-undef", "-D__CUDACC__",
-                    "-DMINIDL_EMULATED=1", "-D__cplusplus=201703L", f"-D__CUDA_ARCH__={request.architecture}0",
+                    *emulated, "-D__cplusplus=201703L", f"-D__CUDA_ARCH__={request.architecture}0",
                     f"-I{headers}", *request.preprocessor, str(request.source)])
 
     def compile(self, request: Request) -> bytes:
