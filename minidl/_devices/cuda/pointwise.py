@@ -15,7 +15,7 @@ from minidl._devices.reference.pointwise import CHEAP_POWERS, broadcast_error, r
 from minidl._ext.device_array import DeviceArray, Layout
 from minidl._ext.device_views import broadcast, vectors
 
-from .arrays import SUFFIX, layout_of, number_for, shown
+from .arrays import SUFFIX, layout_of, number_for
 from .assign import AssignCUDA
 
 # In the order of the enums in cuda/pointwise.cu.
@@ -194,9 +194,7 @@ def _operands(op: str, a: Any, b: Any) -> tuple[Any, ...]:
 
 
 def _layout(output: DeviceArray, x: DeviceArray | None, y: DeviceArray | None) -> Layout:
-    shape = output.shape
-    first = shown(output, shape)
-    return Layout(shape, first, first if x is None else shown(x, shape), first if y is None else shown(y, shape))
+    return layout_of(output.shape, output, output if x is None else x, output if y is None else y)
 
 
 def _refuse_zero(a: Any, b: Any) -> None:
