@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl._devices.reference.pointwise import broadcast_error
-from minidl._ext.device_array import DeviceArray
+from minidl._ext.device_array import DeviceArray, Layout
 from minidl._ext.device_views import broadcast, overlap, same_places, vectors
 
 from .arrays import BITS, CODE, SUFFIX, ArraysCUDA, bits_of, layout_of
@@ -16,6 +16,9 @@ _COPY = {size: f"copy_{suffix}" for size, suffix in BITS.items()}
 _FILL = {size: f"fill_{suffix}" for size, suffix in BITS.items()}
 _WHERE = {size: f"where_{suffix}" for size, suffix in BITS.items()}
 _CAST = {dtype: f"cast_{suffix}" for dtype, suffix in SUFFIX.items()}
+_TRANSPOSE = {size: f"transpose_{suffix}" for size, suffix in BITS.items()}
+_TILE = 32  # rows and columns that a block transposes at once
+_MOST_BLOCKS = 65535
 _BOOL = np.dtype(np.bool_)
 _NO_BITS = np.uint64(0)
 _VECTOR = 16  # bytes that a thread moves at once
@@ -95,6 +98,23 @@ class AssignCUDA(ArraysCUDA):
                              layout_of(output.shape, output, x), output.size)
         elif vectors(output.shape, output, x):
             self.launch_each("assign", "copy_bytes", -(-x.nbytes // _VECTOR), output, x, np.int64(x.nbytes))
-        else:
+        elif not self._transpose(output, x):
             self.launch_each("assign", _COPY[x.itemsize], output.size, output, x, layout_of(output.shape, output, x),
                              output.size)
+
+    def _transpose(self, output: DeviceArray, x: DeviceArray) -> bool:
+        """Copy numbers that are neighbours along one dimension of x and along the last one of output; else False."""
+        size, shape, last = x.itemsize, output.shape, output.ndim - 1
+        if last < 1 or x.shape != shape or shape[last] < _TILE or output.strides[last] != size:
+            return False
+        for row in range(last):
+            if x.strides[row] == size and shape[row] >= _TILE:
+                rest = [dim for dim in range(last) if dim != row]
+                layout = Layout(tuple(shape[dim] for dim in rest), *(
+                    (tuple(each.strides[dim] for dim in rest), size) for each in (output, x)))
+                tiles = layout.size * -(-shape[row] // _TILE) * -(-shape[last] // _TILE)
+                self.launch("assign", _TRANSPOSE[size], (min(tiles, _MOST_BLOCKS), 1), (256, 1, 1), output, x,
+                            shape[row], shape[last], np.int64(output.strides[row] // size),
+                            np.int64(x.strides[last] // size), layout, tiles)
+                return True
+        return False
