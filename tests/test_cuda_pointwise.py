@@ -265,7 +265,8 @@ def test_where_masked_fill_and_clamp(gpu, dtype):
 def test_transposed_copies(gpu, dtype):
     """Through tiles of 32 x 32: whole ones, ragged ones, several planes."""
     for shape, order in (((64, 96), (1, 0)), ((33, 70), (1, 0)), ((2, 40, 3, 35), (3, 0, 2, 1)),
-                         ((2, 40, 35), (2, 1, 0)), ((3, 40, 5), (0, 2, 1)), ((1, 32, 32), (2, 0, 1)), ((40, 2, 33), (2, 1, 0))):
+                         ((2, 40, 35), (2, 1, 0)), ((3, 40, 5), (0, 2, 1)), ((1, 32, 32), (2, 0, 1)),
+                         ((40, 2, 33), (2, 1, 0))):
         same(gpu, lambda F, x: F.copy(F.permute(x, order)), numbers(shape, dtype))  # noqa: B023
     same(gpu, lambda F, x: F.copy(F.expand(F.permute(x, (1, 0)), (2, 40, 50))), numbers((50, 40), dtype))
 
