@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl._ext.core import Op, PooledGrad, Tensor
+from minidl._ext.core import Op, Tensor, formulas
 from minidl.geometry import Conv2dGeometry
 
 
+@formulas
 def _conv2d_backward(F, node, grad, input, weight):
     geometry = node.args[3]
-    if type(grad) is PooledGrad:
-        if node.needs(1) and node.needs(2):
-            return F.conv2d_relu_max_pool2d_backward(grad.grad_output, grad.codes.codes, input, weight, geometry,
-                                                     node.needs(0))
-        grad = grad.dense()
     return (
-        F.conv2d_backward_input(grad, weight, geometry) if node.needs(0) else None,
-        F.conv2d_backward_weight(grad, input, geometry) if node.needs(1) else None,
-        F.conv2d_backward_bias(grad) if node.needs(2) else None,
+        F.conv2d_backward_input(grad, weight, geometry),
+        F.conv2d_backward_weight(grad, input, geometry),
+        F.conv2d_backward_bias(grad),
     )
 
 
+def _conv2d_pooled_backward(F, node, grad, input, weight):
+    if node.needs(1) and node.needs(2):
+        return F.conv2d_relu_max_pool2d_backward(grad.grad_output, grad.codes.codes, input, weight, node.args[3],
+                                                 node.needs(0))
+    return _conv2d_backward(F, node, grad.dense(), input, weight)
+
+
+@formulas
 def _conv2d_backward_input_backward(F, node, grad, grad_output, weight):
     """grad has the input's shape: grad_input is linear in grad_output and in weight."""
     geometry = node.args[2]
-    return (
-        F.conv2d(grad, weight, None, geometry) if node.needs(0) else None,
-        F.conv2d_backward_weight(grad_output, grad, geometry) if node.needs(1) else None,
-    )
+    return F.conv2d(grad, weight, None, geometry), F.conv2d_backward_weight(grad_output, grad, geometry)
 
 
+@formulas
 def _conv2d_backward_weight_backward(F, node, grad, grad_output, input):
     """grad has the weight's shape: grad_weight is linear in grad_output and in input."""
     geometry = node.args[2]
-    return (
-        F.conv2d(input, grad, None, geometry) if node.needs(0) else None,
-        F.conv2d_backward_input(grad_output, grad, geometry) if node.needs(1) else None,
-    )
+    return F.conv2d(input, grad, None, geometry), F.conv2d_backward_input(grad_output, grad, geometry)
 
 
 def _conv2d_backward_bias_backward(F, node, grad):
@@ -57,7 +56,7 @@ def _may_wait(backend, raws, needs_input):
 
 
 _conv2d = Op("conv2d", "ConvolutionBackward0", backward=_conv2d_backward, saves=_EACH_FOR_THE_OTHER,
-             defers=_may_wait, takes_pooled=True)
+             defers=_may_wait, pooled=_conv2d_pooled_backward)
 Op("conv2d_backward_input", "ConvolutionBackwardBackward0", backward=_conv2d_backward_input_backward,
    saves=_EACH_FOR_THE_OTHER)
 Op("conv2d_backward_weight", "ConvolutionBackwardBackward0", backward=_conv2d_backward_weight_backward,

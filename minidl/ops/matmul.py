@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minidl._ext.core import Op, Tensor, register
+from minidl._ext.core import Op, Tensor, formulas, register
 from minidl.ops.rules import to_shape, transposed
 
 
@@ -14,12 +14,9 @@ def _matmul_backward(F, node, grad, input, other):
     )
 
 
+@formulas
 def _linear_backward(F, node, grad, input, weight):
-    return (
-        F.linear_backward_input(grad, weight) if node.needs(0) else None,
-        F.linear_backward_weight(grad, input) if node.needs(1) else None,
-        F.linear_backward_bias(grad) if node.needs(2) else None,
-    )
+    return F.linear_backward_input(grad, weight), F.linear_backward_weight(grad, input), F.linear_backward_bias(grad)
 
 
 _matmul = Op("matmul", lambda node: "MmBackward0" if max(map(len, node.args)) == 2 else "BmmBackward0",
