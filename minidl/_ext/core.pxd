@@ -42,6 +42,7 @@ cdef class Op:
     cdef object defers                  # whether a call may wait
     cdef dict joins                     # chain of a first argument that waits -> (device function, condition)
     cdef readonly object pooled         # the rule for a PooledGrad, or None
+    cdef readonly bint leading
     cdef int places                     # for saved values
     cdef object bound_backend
     cdef object bound

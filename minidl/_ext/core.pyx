@@ -47,6 +47,7 @@ cdef extern from *:
 
 cdef extern from "numpy/arrayobject.h":
     tuple PyArray_IntTupleFromIntp(int length, cnp.npy_intp* values)
+    bint PyArray_ISNOTSWAPPED(cnp.ndarray array)
 
 cdef extern from "Python.h":
     void PyType_Modified(PyTypeObject* type)
@@ -151,6 +152,22 @@ cpdef object memory_root(object raw):
         raw = base
         base = raw.base
     return raw if base is None else base
+
+
+cdef list _dtypes = [None] * (cnp.NPY_DOUBLE + 1)     # per number of a type
+
+
+cdef object dtype_of(object raw):
+    """minidl's dtype of a raw array."""
+    cdef int number
+    if not cnp.PyArray_CheckExact(raw) or not PyArray_ISNOTSWAPPED(<cnp.ndarray>raw):
+        return from_numpy_dtype(raw.dtype)
+    number = cnp.PyArray_TYPE(<cnp.ndarray>raw)
+    if number > cnp.NPY_DOUBLE:
+        return from_numpy_dtype(raw.dtype)
+    if _dtypes[number] is None:
+        _dtypes[number] = from_numpy_dtype(raw.dtype)
+    return _dtypes[number]
 
 
 cdef inline Tensor new_tensor(object raw, object backend, Storage storage):
@@ -267,6 +284,12 @@ def kept_raws(state, list tensors not None, str key not None):
         else:
             raws.append(raw_of(<Tensor?>value))
     return raws, missing
+
+
+def forget_gradients(list tensors not None):
+    """Set ``.grad`` of each to None."""
+    for tensor in tensors:
+        (<Tensor?>tensor).grad_tensor = None
 
 
 def bump_versions(list tensors not None):

@@ -12,6 +12,7 @@ cdef class Op:
     saves_output  keep the first output: True, or (j, ...): if any argument j needs a gradient
     outputs       number of results that the user sees; further results of the device function are kept
     view          the result looks at the memory of the first argument
+    leading       the first argument has to be a Tensor, or the call is a ``TypeError``
     promotion     how the dtypes of the arguments are brought together first: "arithmetic", "float" (integers become
                   the default float), "compare"; "subtract" and "count" refuse bool, "bits" refuses fractions
     forward       ``forward(F, *raw_arguments)`` where the op is more than one device function
@@ -25,7 +26,8 @@ cdef class Op:
     """
 
     def __init__(self, name, grad_name=None, backward=None, saves=None, saves_output=False, outputs=1, view=False,
-                 promotion=None, forward=None, defers=None, joins=None, pooled=None):
+                 promotion=None, forward=None, defers=None, joins=None, pooled=None,
+                 leading=False):
         self.name = name
         self.grad_name = grad_name or "".join(part.capitalize() for part in name.split("_")) + "Backward0"
         self.backward = backward
@@ -40,6 +42,7 @@ cdef class Op:
         self.defers = defers
         self.joins = joins
         self.pooled = pooled
+        self.leading = leading
         self.promotion = (None, "arithmetic", "float", "compare", "subtract", "count", "bits").index(promotion)
         for position, wanted_by in (saves or {}).items():
             for other in wanted_by:
@@ -131,6 +134,8 @@ cdef class Op:
             PyTuple_SET_ITEM(raws, i, argument)
         if backend is None:
             raise TypeError(f"{self.name}(): expected a Tensor, got {', '.join(type(a).__name__ for a in args)}")
+        if self.leading and first is not args[0]:
+            raise TypeError(f"{self.name}(): argument 'input' must be Tensor, not {type(args[0]).__name__}")
         result = None
         if waiting is not None:
             result = self.join(waiting, raws, backend)
@@ -282,6 +287,16 @@ cdef tuple promoted(Op op, tuple args):
     if op.promotion == 2 or has_float_scalar or common != cnp.NPY_LONG:
         return PROMOTE(op.promotion, args)
     return args
+
+
+def unary(Op op not None, str name, str doc, str module):
+    """The public function of an op with one argument."""
+    def function(input):
+        return op.call((input,))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__, function.__module__ = doc, module
+    return function
 
 
 def register(name, function):

@@ -89,7 +89,7 @@ cdef class Tensor:
     @property
     def dtype(self):
         """Kind of number, such as ``minidl.float32``."""
-        return from_numpy_dtype(self.raw.dtype)
+        return dtype_of(self.raw)
 
     @property
     def device(self):

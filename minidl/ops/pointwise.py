@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from minidl._ext.core import Op, PooledGrad, Tensor, formulas, register
+from minidl._ext.core import Op, PooledGrad, Tensor, formulas, register, unary
 from minidl.ops.rules import to_shape
 
 # ---- one argument -------------------------------------------------------------------------------------------------
@@ -233,14 +233,7 @@ _softplus = Op("softplus", backward=_softplus_backward, saves={0: (0,)}, promoti
 
 
 def _public_unary(name: str, formula: str) -> Any:
-    op = _UNARY[name]
-
-    def function(input: Tensor) -> Tensor:
-        return op(input)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{formula}, elementwise; the result has the shape of ``input``."
-    return function
+    return unary(_UNARY[name], name, f"{formula}, elementwise; the result has the shape of ``input``.", __name__)
 
 
 abs = _public_unary("abs", "|x|")

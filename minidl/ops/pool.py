@@ -13,7 +13,8 @@ def _max_pool2d_forward(F, input, geometry):
     return output, indices, indices
 
 
-_max_pool2d = Op(
+# input (N, C, H, W), geometry -> (N, C, OH, OW): the largest value of each window
+max_pool2d = Op(
     "max_pool2d",
     "MaxPool2DWithIndicesBackward0",
     backward=formulas(lambda F, node, grad, indices: F.max_pool2d_backward(grad, indices, node.args[1])),
@@ -49,11 +50,6 @@ Op(
     "adaptive_avg_pool2d_backward",
     backward=lambda F, node, grad: F.adaptive_avg_pool2d(grad, node.args[0][-2:]),
 )
-
-
-def max_pool2d(input: Tensor, geometry: Pool2dGeometry) -> Tensor:
-    """(N, C, H, W) -> (N, C, OH, OW): the largest value of each window."""
-    return _max_pool2d(input, geometry)
 
 
 def max_pool2d_with_indices(input: Tensor, geometry: Pool2dGeometry) -> Any:

@@ -202,7 +202,7 @@ def normalize_each(dims: Any, input: Tensor, op: str) -> tuple[int, ...]:
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The dimensions from ``start_dim`` to ``end_dim`` as one."""
-    shape = input._raw.shape
+    shape = input._shape
     flat = _flat_shape(shape, start_dim, end_dim)
     return input if flat == shape else _reshape(input, flat)
 
