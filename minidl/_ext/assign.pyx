@@ -139,7 +139,7 @@ def full(reference):
         cdef cnp.dtype dtype
         cdef cnp.ndarray result
         cdef int dim, ndim = len(shape)
-        if type(np_dtype) is not cnp.dtype:
+        if not isinstance(np_dtype, cnp.dtype):
             return reference(shape, value, np_dtype)
         dtype = <cnp.dtype>np_dtype
         if ndim > DIMS or dtype.num > cnp.NPY_DOUBLE or not store_number(value, dtype.num, False, number):
