@@ -42,21 +42,27 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     """
     if force:
         return self.detach().cpu()._expose()
+    _require_readable(self)
+    return self._expose()
+
+
+def _require_readable(self: Tensor) -> None:
+    """Raise where NumPy cannot look at the memory."""
     if self.requires_grad:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     if self.device.type != "cpu":
         raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor "
                         "to host memory first.")
-    return self._expose()
 
 
 def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-    values = numpy(self)
+    _require_readable(self)
+    values = self._raw
     if dtype is not None and values.dtype != dtype:
         if copy is False:
             raise ValueError(f"a tensor of {self.dtype} cannot become an array of {dtype} without a copy")
         return values.astype(dtype)
-    return values.copy() if copy else values
+    return values.copy() if copy else self._expose()
 
 
 def _dlpack(self: Tensor, **options: Any) -> Any:

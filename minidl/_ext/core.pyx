@@ -13,6 +13,7 @@ array and becomes a Tensor again only when a derivative of the derivative is ask
 
 A rule is ``backward(F, node, *grad_outputs, *saved)``.  ``F`` is a device (then everything is a raw array) or
 the graph namespace (``create_graph=True``: then everything is a Tensor and what the rule does is recorded).
+A rule that is nothing but calls of ``F`` is read once and needs no Python afterwards (``formulas.pxi``).
 """
 
 cimport cython
@@ -22,6 +23,8 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_GET_SIZE, PyTuple_New
 from libc.stdlib cimport realloc
 
 from minidl._ext.device_array cimport DeviceArray
@@ -45,9 +48,14 @@ cdef extern from *:
 
 cdef extern from "numpy/arrayobject.h":
     tuple PyArray_IntTupleFromIntp(int length, cnp.npy_intp* values)
+    bint PyArray_ISNOTSWAPPED(cnp.ndarray array)
 
 cdef extern from "Python.h":
     void PyType_Modified(PyTypeObject* type)
+    object PyObject_Call(object function, tuple arguments, PyObject* keywords)
+    # Without Cython's own counting of references: one is borrowed, one is stolen.
+    PyObject* PyTuple_GET_ITEM(tuple values, Py_ssize_t i) noexcept
+    void PyTuple_SET_ITEM(tuple values, Py_ssize_t i, object value) noexcept
 
 cdef dict REGISTRY = {}             # name -> Op or Tensor-level function: what the graph namespace offers
 REGISTERED = REGISTRY
@@ -135,6 +143,13 @@ cdef inline object shape_of(object raw):
     return raw.shape
 
 
+cdef inline tuple shape_tuple(Tensor tensor):
+    """The shape; made once for each tensor."""
+    if tensor.dims is None:
+        tensor.dims = shape_of(tensor.raw)
+    return tensor.dims
+
+
 cpdef object memory_root(object raw):
     """Whatever owns the memory under a chain of views."""
     cdef object base = raw.base
@@ -142,6 +157,22 @@ cpdef object memory_root(object raw):
         raw = base
         base = raw.base
     return raw if base is None else base
+
+
+cdef list _dtypes = [None] * (cnp.NPY_DOUBLE + 1)     # per number of a type
+
+
+cdef object dtype_of(object raw):
+    """minidl's dtype of a raw array."""
+    cdef int number
+    if not cnp.PyArray_CheckExact(raw) or not PyArray_ISNOTSWAPPED(<cnp.ndarray>raw):
+        return from_numpy_dtype(raw.dtype)
+    number = cnp.PyArray_TYPE(<cnp.ndarray>raw)
+    if number > cnp.NPY_DOUBLE:
+        return from_numpy_dtype(raw.dtype)
+    if _dtypes[number] is None:
+        _dtypes[number] = from_numpy_dtype(raw.dtype)
+    return _dtypes[number]
 
 
 cdef inline Tensor new_tensor(object raw, object backend, Storage storage):
@@ -178,10 +209,11 @@ cdef Tensor wrap_on(object raw, object backend, Storage storage, Node node, int 
     return tensor
 
 
-# Op, Node and Tensor know each other's fields, so they are one module in four files.
+# Op, Node and Tensor know each other's fields, so they are one module in five files.
 include "deferred.pxi"
 include "op.pxi"
 include "node.pxi"
+include "formulas.pxi"
 include "tensor.pxi"
 
 # ---- how the rest of the package reaches the core -------------------------------------------------------------
@@ -259,6 +291,12 @@ def kept_raws(state, list tensors not None, str key not None):
         else:
             raws.append(raw_of(<Tensor?>value))
     return raws, missing
+
+
+def forget_gradients(list tensors not None):
+    """Set ``.grad`` of each to None."""
+    for tensor in tensors:
+        (<Tensor?>tensor).grad_tensor = None
 
 
 def bump_versions(list tensors not None):

@@ -13,8 +13,8 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_DECREF
 from libc.stdlib cimport free, realloc
 
-from minidl._ext.core cimport (Node, Op, PooledGrad, REGISTRY, Tensor, compute_waiting, dense, graph_namespace,
-                               is_floating, raw_of, set_grad, wrap)
+from minidl._ext.core cimport (Formulas, Node, Op, PooledCodes, PooledGrad, REGISTRY, Tensor, compute_waiting, dense,
+                               graph_namespace, is_floating, raw_of, set_grad, wrap)
 from minidl._ext.device_array cimport DeviceArray
 from minidl._ext.storage cimport Storage
 
@@ -28,6 +28,7 @@ cdef extern from "Python.h":
 @cython.freelist(64)
 cdef class Pending:
     """The gradients that wait for a node (one per output) or a leaf (one)."""
+    cdef object target
     cdef list grads
     cdef unsigned long ours         # bit i: grads[i] is a buffer of this run, free to be added to
 
@@ -90,7 +91,9 @@ cdef class Run:
     """One backward pass."""
     cdef Queue queue
     cdef dict pending               # Node or leaf Tensor -> Pending
-    cdef list leaves                # in the order in which they were reached
+    cdef Node next                  # the only node that waits, where it needs no Pending; then the queue is empty
+    cdef object next_grad           # the gradient of its only output
+    cdef list leaves                # their Pendings, in the order in which they were reached
     cdef object F                   # the device, or the graph namespace
     cdef object backend
     cdef bint graph
@@ -106,21 +109,33 @@ cdef class Run:
 
     cdef int deliver(self, object target, int number, object grad) except -1:
         """Add ``grad`` to what waits for output ``number`` of a node, or for a leaf."""
-        cdef Pending waiting
-        cdef PyObject* found
-        cdef object before
+        cdef Node node
         if self.wanted is not None and target not in self.wanted:
             return 0
-        found = PyDict_GetItem(self.pending, target)
+        if isinstance(target, Node):
+            if self.next is None and self.queue.count == 0 and (<Node>target).output_meta is None:
+                self.next, self.next_grad = <Node>target, grad
+                return 0
+            if self.next is not None:
+                node, self.next = self.next, None
+                self.add(node, 0, self.next_grad)
+                self.next_grad = None
+        return self.add(target, number, grad)
+
+    cdef int add(self, object target, int number, object grad) except -1:
+        cdef Pending waiting
+        cdef PyObject* found = PyDict_GetItem(self.pending, target)
+        cdef object before
         if found == NULL:
             waiting = Pending.__new__(Pending)
+            waiting.target = target
             waiting.grads = [grad] if number == 0 else [None] * number + [grad]
             waiting.ours = 0
             self.pending[target] = waiting
             if isinstance(target, Node):
                 self.queue.push(<Node>target)
             else:
-                self.leaves.append(target)
+                self.leaves.append(waiting)
             return 0
         waiting = <Pending>found
         while len(waiting.grads) <= number:
@@ -143,14 +158,24 @@ cdef class Run:
     cdef int go(self) except -1:
         """Run the nodes that wait until none does, then deliver to the leaves."""
         cdef Node node
-        cdef Pending waiting
-        while self.queue.count:
-            node = self.queue.pop()
-            waiting = <Pending>self.pending.pop(node)
-            self.prepare(node, waiting.grads)
+        cdef object grad
+        cdef list grads
+        while self.next is not None or self.queue.count:
+            if self.next is not None:
+                node, self.next = self.next, None
+                grad, self.next_grad = self.next_grad, None
+                if node.hooks is None and node.retained is None and self.captures is None and not self.graph:
+                    self.step_single(node, grad)
+                    continue
+                grads = [grad]
+                grad = None
+            else:
+                node = self.queue.pop()
+                grads = (<Pending>self.pending.pop(node)).grads
+            self.prepare(node, grads)
             if self.wanted is not None and is_end(node, self.wanted):
                 continue
-            self.step(node, waiting.grads)
+            self.step(node, grads)
         self.finish()
         return 0
 
@@ -179,7 +204,7 @@ cdef class Run:
     cdef int prepare(self, Node node, list grads) except -1:
         """Hooks, kept gradients and captures of a node's outputs, in PyTorch's order."""
         cdef Tensor kept
-        if type(grads[0]) is PooledGrad and (node.op is None or not node.op.takes_pooled
+        if type(grads[0]) is PooledGrad and (node.op is None or node.op.pooled is None
                                              or node.retained is not None or self.captures is not None):
             grads[0] = dense(grads[0])
         while node.output_meta is not None and len(grads) < len(node.output_meta):
@@ -202,26 +227,41 @@ cdef class Run:
     cdef int step(self, Node node, list grads) except -1:
         """Run one node's rule and deliver what it returns."""
         cdef object result
-        cdef list arguments, saved
-        cdef Py_ssize_t i
         if node.function is not None:
             result = self.call_function(node, grads)
-        elif not self.graph and len(grads) == 1 and len(node.saved) <= 2:
-            if node.op.takes_pooled and type(grads[0]) is not PooledGrad:
-                saved = node.unpack_computed()
-            else:
-                saved = node.unpack()
-            if len(saved) == 2:
-                result = node.op.backward(self.F, node, grads[0], saved[0], saved[1])
-            elif len(saved) == 1:
-                result = node.op.backward(self.F, node, grads[0], saved[0])
-            else:
-                result = node.op.backward(self.F, node, grads[0])
+        elif len(grads) == 1 and not self.graph:
+            return self.step_single(node, grads.pop())
         else:
-            arguments = [self.F, node]
-            arguments += grads
-            arguments += node.unpack_tensors() if self.graph else node.unpack_computed()
-            result = node.op.backward(*arguments)
+            result = node.op.backward(self.F, node, *grads, *(node.unpack_tensors() if self.graph else node.unpack()))
+        return self.deliver_results(node, result)
+
+    cdef int step_single(self, Node node, object grad) except -1:
+        """The same for a node with one output, over raw arrays."""
+        cdef Formulas rule
+        cdef object result
+        cdef Py_ssize_t i
+        node.check()
+        if type(grad) is PooledGrad:
+            if node.op.pooled is not None:
+                return self.deliver_results(node, node.op.pooled(self.F, node, grad, *node.saved[::2]))
+            grad = dense(grad)
+        elif node.op.joins is not None and type(node.saved[0]) is PooledCodes:
+            return self.deliver_results(node, PooledGrad(grad, node.saved[0]))
+        if type(node.op.backward) is not Formulas:
+            return self.deliver_results(node, node.op.backward(self.F, node, grad, *node.unpack()))
+        rule = <Formulas>node.op.backward
+        for i in range(len(rule.of_arguments)):
+            if node.edges[i] is not None:
+                result = rule.gradient(i, self.F, node, grad, None)
+                if result is not None:
+                    self.deliver(node.edges[i], node.edge_output(i), result)
+        if not self.keep:
+            node.release()
+        return 0
+
+    cdef int deliver_results(self, Node node, object result) except -1:
+        """Hand what a rule returned to where it is wanted; this node's rule has been used."""
+        cdef Py_ssize_t i
         if not self.keep:
             node.release()
         if type(result) is not tuple:
@@ -286,8 +326,8 @@ cdef class Run:
         cdef Pending waiting
         cdef object grad, base
         cdef bint ours
-        for leaf in self.leaves:
-            waiting = <Pending>self.pending.pop(leaf)
+        for waiting in self.leaves:
+            leaf = <Tensor>waiting.target
             grad = waiting.grads.pop()
             ours = waiting.ours & 1
             if leaf.hooks:
