@@ -121,8 +121,14 @@ class MatmulCUDA(ArraysCUDA):
     def _sum_of_parts(self, output: DeviceArray, parts: DeviceArray, bias: DeviceArray | None, splits: int,
                       N: int) -> None:
         """The second pass of a sum that several blocks share: their parts (splits, output.size), in their order."""
-        self.launch_each("gemm", f"gemm_sum_{SUFFIX[output.dtype]}", output.size, output, parts, bias, splits, N, 0,
-                         output.size)
+        block = sum_block(splits)
+        self.launch("gemm", f"gemm_sum_{SUFFIX[output.dtype]}", (-(-output.size // block[0]), 1), block, output, parts,
+                    bias, splits, N, 0, output.size)
+
+
+def sum_block(splits: int) -> tuple[int, int, int]:
+    """A block that adds up parts: more threads for a number where there are more parts of it."""
+    return (32, 8, 1) if splits > 8 else (THREADS, 1, 1)
 
 
 def numbers(x: DeviceArray) -> tuple[int, ...]:
