@@ -6,13 +6,19 @@ roundings of 6e-8 each), 1e-12 in float64.
 
 from __future__ import annotations
 
+import itertools
+
 import cuda_device
 import numpy as np
 import pytest
 
+import minidl
+from minidl import nn
 from minidl._devices.cuda import conv_table
 from minidl._devices.cuda.conv_table import BACKWARD_INPUT, BACKWARD_WEIGHT, FORWARD, Direction
 from minidl._devices.reference import Reference
+from minidl._ext import conv2d_fused, core
+from minidl.backends.cpu import use_conv_kernel
 from minidl.geometry import Conv2dGeometry, conv2d_geometry
 
 pytestmark = pytest.mark.cuda
@@ -130,6 +136,98 @@ def test_the_order_of_threads_does_not_matter(gpu, case):
         with cuda_device.order(number):
             for one, two in zip(first, results(), strict=True):
                 np.testing.assert_array_equal(one, two)
+
+
+# (N, C, H, W), (OC, C, KH, KW), stride, padding
+FUSED = {
+    "lenet 1": ((3, 1, 28, 28), (6, 1, 5, 5), 1, 2),
+    "lenet 2": ((3, 6, 14, 14), (16, 6, 5, 5), 1, 0),
+    "3 to 10": ((2, 3, 9, 11), (10, 3, 3, 3), 1, 1),
+    "odd output": ((2, 2, 9, 13), (5, 2, 3, 2), 1, 1),
+    "stride": ((2, 2, 13, 14), (5, 2, 3, 3), (2, 3), 1),
+    "one window": ((1, 2, 3, 3), (3, 2, 2, 2), 1, 0),
+    "no window": ((1, 2, 1, 4), (3, 2, 1, 2), 1, 0),
+    "no images": ((0, 2, 6, 6), (3, 2, 3, 3), 1, 0),
+}
+
+
+@pytest.mark.parametrize("case", FUSED)
+def test_relu_and_pooling_in_one_pass(gpu, case):
+    g = conv2d_geometry(*FUSED[case])
+    arrays = operands(g, np.float32)[:3]
+    grad = random((g.N, g.OC, g.OH // 2, g.OW // 2), np.float32, 4)
+    x, weight, bias, held_grad = (gpu.from_host(array) for array in (*arrays, grad))
+    assert gpu.can_fuse_conv2d(g, True)
+
+    def assert_near(got, wanted, name):
+        assert got.shape == wanted.shape
+        np.testing.assert_allclose(gpu.to_host(got), wanted, rtol=0, atol=1e-5 * max(1, np.abs(wanted).max(initial=0)),
+                                   err_msg=name)
+
+    assert_near(gpu.conv2d_relu(x, weight, bias, g), REFERENCE.conv2d_relu(*wide(arrays), g), "relu")
+    output, codes = gpu.conv2d_relu_max_pool2d(x, weight, bias, g)
+    expected, expected_codes = REFERENCE.conv2d_relu_max_pool2d(*wide(arrays), g)
+    assert_near(output, expected, "pooled")
+    np.testing.assert_array_equal(gpu.to_host(codes), expected_codes)
+    wanted = REFERENCE.conv2d_relu_max_pool2d_backward(
+        grad.astype(np.float64), expected_codes, *wide(arrays[:2]), g, True)
+    for kernel in ("direct", "large", "medium", "wide", "small"):
+        directions = [each for each in (BACKWARD_INPUT, BACKWARD_WEIGHT)
+                      if conv_table.fits(kernel, g, each, np.dtype(np.float32))]
+        for splits in (1, 3):
+            with conv_table.use(dict.fromkeys(directions, kernel), splits):
+                results = gpu.conv2d_relu_max_pool2d_backward(held_grad, codes, x, weight, g, True)
+            for name, got, right in zip(("grad_input", "grad_weight", "grad_bias"), results, wanted, strict=True):
+                assert_near(got, right, f"{name} {kernel}")
+    nothing, *_ = gpu.conv2d_relu_max_pool2d_backward(held_grad, codes, x, weight, g, False)
+    assert nothing is None
+
+
+def test_codes_of_equal_numbers_zeros_and_nan(gpu):
+    """1x1 with a weight of one: the codes that the CPU's kernel gives to every window of special numbers."""
+    numbers = np.array([-1, -0.0, 0, 1, np.inf, np.nan], np.float32)
+    windows = np.array(list(itertools.product(numbers, repeat=4)), np.float32).reshape(-1, 2, 2)
+    x = windows.transpose(1, 0, 2).reshape(1, 1, 2, -1)
+    g = conv2d_geometry(x.shape, (1, 1, 1, 1))
+    weight, bias = np.ones((1, 1, 1, 1), np.float32), np.zeros(1, np.float32)
+    output, codes = gpu.conv2d_relu_max_pool2d(*(gpu.from_host(array) for array in (x, weight, bias)), g)
+    with use_conv_kernel("direct_rows", None, "direct_rows"):
+        expected, expected_codes = conv2d_fused.conv2d_relu_pool_forward(x, weight, bias, g)
+    np.testing.assert_array_equal(gpu.to_host(output), expected)
+    np.testing.assert_array_equal(gpu.to_host(codes), expected_codes)
+
+
+def lenet_like(device):
+    """A convolution, ReLU and pooling, twice, and the gradients of all that is learned."""
+    minidl.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(),
+                           nn.MaxPool2d(2))
+    x = core.from_raw(device.from_host(random((2, 1, 28, 28), np.float32)), device)
+    for name, parameter in list(layers.named_parameters()):
+        *path, last = name.split(".")
+        held = core.from_raw(device.from_host(np.array(parameter.detach().numpy())), device)
+        setattr(layers.get_submodule(".".join(path)), last, nn.Parameter(held))
+    return layers, x
+
+
+@pytest.mark.skipif(cuda_device.REAL, reason="the emulation counts launches")
+def test_what_waits_is_computed_in_one_pass(gpu):
+    """A convolution waits for its ReLU and both for the pooling, as on the CPU, and so does their gradient."""
+    layers, x = lenet_like(gpu)
+    expected_layers, expected_x = lenet_like(minidl.zeros(1)._backend)
+    cuda_device.emulation().reset_counters()
+    output = layers(x)
+    assert cuda_device.emulation().counters().launches == 2
+    gradient = gpu.from_host(random(output.shape, np.float32, 1))
+    cuda_device.emulation().reset_counters()
+    output.backward(core.from_raw(gradient, gpu))
+    assert cuda_device.emulation().counters().launches <= 5
+    expected = expected_layers(expected_x)
+    expected.backward(minidl.from_numpy(random(output.shape, np.float32, 1)))
+    np.testing.assert_allclose(cuda_device.numbers(output), expected.detach().numpy(), rtol=0, atol=1e-5)
+    for mine, theirs in zip(layers.parameters(), expected_layers.parameters(), strict=True):
+        wanted = theirs.grad.numpy()
+        np.testing.assert_allclose(cuda_device.numbers(mine.grad), wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
 def test_many_pixels_of_a_bias_gradient(gpu):

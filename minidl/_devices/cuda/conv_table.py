@@ -28,7 +28,8 @@ TILES = {
                "wide": Tile("wide", 32, 128, 16, 256), "small": Tile("small", 16, 64, 16, 128)},
     _FLOAT64: {"medium": Tile("medium", 64, 64, 8, 256), "small": Tile("small", 16, 64, 16, 128)},
 }
-KERNELS = ("large", "medium", "wide", "small")
+KERNELS = ("direct", "large", "medium", "wide", "small")
+MOST_TAPS = 1536  # of an output channel, in the direct kernel: eight channels of them are 48 KB of shared memory
 _LEAST_DEPTH = {FORWARD: 512, BACKWARD_INPUT: 512, BACKWARD_WEIGHT: 128}  # products for a block, where several share
 
 
@@ -72,7 +73,13 @@ def _fills(tile: str) -> Callable[[Sizes, int], bool]:
     return holds
 
 
+def _few_channels(sizes: Sizes, multiprocessors: int) -> bool:
+    return sizes.rows <= 16
+
+
 RULES = (
+    Rule("direct", (FORWARD, BACKWARD_INPUT), _few_channels,
+         "at most 16 channels: pixels in threads, channels in registers, and what follows in the same pass"),
     Rule("large", _ALL, _fills("large"), "tiles of 128 x 128 are more than half full and occupy the GPU"),
     Rule("medium", _ALL, _fills("medium"), "tiles of 64 x 64 are more than half full and occupy the GPU"),
     Rule("wide", _ALL, _fills("wide"), "at most 32 channels: tiles of 32 x 128 are more than half full"),
@@ -98,6 +105,10 @@ def sizes_of(g: Conv2dGeometry, direction: Direction) -> Sizes:
 
 def fits(kernel: str, g: Conv2dGeometry, direction: Direction, dtype: np.dtype) -> bool:
     """Whether this kernel can compute this direction of this geometry."""
+    if kernel == "direct":
+        channels, strides = (g.C, 1) if direction is FORWARD else (g.OC, g.stride_h * g.stride_w)
+        return (dtype == _FLOAT32 and g.groups == 1 and direction is not BACKWARD_WEIGHT and strides == 1
+                and channels * g.KH * g.KW <= MOST_TAPS)
     return kernel in TILES[dtype]
 
 
@@ -120,6 +131,8 @@ def _first_rule(g: Conv2dGeometry, direction: Direction, dtype: np.dtype, multip
     sizes = sizes_of(g, direction)
     rule = next(rule for rule in RULES if direction in rule.directions and fits(rule.kernel, g, direction, dtype)
                 and rule.holds(sizes, multiprocessors))
+    if rule.kernel not in TILES[dtype]:
+        return Choice(rule.kernel, 1, rule.reason)
     _, rows, columns, *_ = TILES[dtype][rule.kernel]
     splits = shared_out(_blocks(sizes, rows, columns), sizes.depth, multiprocessors, _LEAST_DEPTH[direction])
     return Choice(rule.kernel, splits, rule.reason)
