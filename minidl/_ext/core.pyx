@@ -25,6 +25,7 @@ from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, 
 from libc.stdlib cimport realloc
 
 from minidl._ext.device_array cimport DeviceArray
+from minidl._ext.device_pool cimport Block
 from minidl._ext.storage cimport Storage
 
 import weakref

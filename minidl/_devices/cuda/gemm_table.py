@@ -50,22 +50,23 @@ def plan(M: int, N: int, K: int, batch: int, dtype: np.dtype, multiprocessors: i
         return GemmPlan(tile, splits or 1)
     for tile in tiles[:-1]:
         blocks = _blocks(tile, M, N, batch)
-        splits = _splits(blocks, K, multiprocessors)
+        splits = shared_out(blocks, K, multiprocessors)
         half_full = min(M / tile.rows, N / tile.columns) > 0.5
         if half_full and 4 * blocks * splits >= 3 * multiprocessors:
             return GemmPlan(tile, splits)
-    return GemmPlan(tiles[-1], _splits(_blocks(tiles[-1], M, N, batch), K // 2, multiprocessors))
+    return GemmPlan(tiles[-1], shared_out(_blocks(tiles[-1], M, N, batch), K // 2, multiprocessors))
 
 
 def _blocks(tile: Tile, M: int, N: int, batch: int) -> int:
     return batch * -(-M // tile.rows) * -(-N // tile.columns)
 
 
-def _splits(blocks: int, K: int, multiprocessors: int) -> int:
-    """How many blocks share out the inner size of each tile: two blocks for each multiprocessor are aimed at."""
-    if blocks >= multiprocessors:
+def shared_out(blocks: int, K: int, multiprocessors: int, least: int = _LEAST_DEPTH) -> int:
+    """How many blocks share out the inner size of each tile: two blocks for each multiprocessor are aimed at, with at
+    least ``least`` products for each."""
+    if blocks >= multiprocessors or not blocks:
         return 1
-    return max(1, min(2 * multiprocessors // blocks, K // _LEAST_DEPTH))
+    return max(1, min(2 * multiprocessors // blocks, K // least))
 
 
 @contextmanager
