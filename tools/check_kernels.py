@@ -7,8 +7,8 @@ leave too few registers is a failure.  Prints a table of registers and shared me
 found it says so and succeeds, unless --require is given.
 
 Each ``*.cu`` is compiled as minidl does it: ``common.cuh`` is put in front of its text.  A line
-``// minidl-min-arch: 80`` in a file leaves out the older architectures; ``// minidl-stack: 40`` allows its kernels so many
-bytes of stack, and says why: CUDA's own sin and cos of doubles have an array for large arguments.
+``// minidl-min-arch: 80`` in a file leaves out the older architectures; ``// minidl-stack: 40`` allows its kernels so
+many bytes of stack, and says why: CUDA's own sin and cos of doubles have an array for large arguments.
 """
 
 from __future__ import annotations

@@ -71,7 +71,8 @@ class ConvCUDA(ArraysCUDA):
                              f"{kernel} in direction FORWARD: ask can_fuse_conv2d first")
         shape = (g.N, g.OC, g.OH // 2, g.OW // 2)
         output, codes = self.empty(shape, input.dtype), self.empty(shape, np.uint8)
-        self._conv2d_direct(g, FORWARD, output, codes, self.dense(input), None, self.dense(weight), self.dense(bias), True)
+        self._conv2d_direct(g, FORWARD, output, codes, self.dense(input), None, self.dense(weight), self.dense(bias),
+                            True)
         return output, codes
 
     def conv2d_relu_max_pool2d_backward(
@@ -137,8 +138,8 @@ class ConvCUDA(ArraysCUDA):
             return
         channels, blocks, shared, fields = _direct(g, direction, codes is not None, relu, self.runtime.multiprocessors)
         pooled = "" if image_codes is None else "pooled_"
-        self.launch("conv2d_direct", f"conv2d_direct_{pooled}{channels}_f32", (blocks, 1), (_DIRECT_THREADS, 1, 1), output,
-                    codes, image, image_codes, weight, bias, fields, shared=shared)
+        self.launch("conv2d_direct", f"conv2d_direct_{pooled}{channels}_f32", (blocks, 1), (_DIRECT_THREADS, 1, 1),
+                    output, codes, image, image_codes, weight, bias, fields, shared=shared)
 
     def _conv2d_tiles(self, choice: Choice, direction: Direction, g: Conv2dGeometry, output: DeviceArray,
                grad_bias: DeviceArray | None, matrix: DeviceArray, image: DeviceArray, codes: DeviceArray | None,
