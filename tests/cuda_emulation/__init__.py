@@ -17,10 +17,10 @@ import sys
 from importlib.util import find_spec
 
 from cuda_emulation import build
-from cuda_emulation.build import CannotEmulateError
+from cuda_emulation.build import CannotEmulateError, nvcc, real_nvcc
 from cuda_emulation.control import Counters, Emulation
 
-__all__ = ["CannotEmulateError", "Counters", "Emulation", "load"]
+__all__ = ["CannotEmulateError", "Counters", "Emulation", "load", "nvcc", "real_nvcc"]
 
 _loaded: Emulation | None = None
 
@@ -33,7 +33,7 @@ def load(*, checks: bool = True, ptx: bool = False, stand_in: bool = False, **se
     where g++ is missing, and ``RuntimeError`` where ``pycuda.driver`` already uses another driver.
     """
     global _loaded
-    os.environ["MINIDL_NVCC"] = str(build.nvcc(checks=checks, ptx=ptx))
+    os.environ["MINIDL_NVCC"] = str(nvcc(checks=checks, ptx=ptx))
     if _loaded is None:
         if "pycuda.driver" in sys.modules:
             raise RuntimeError("cuda_emulation.load() comes too late: pycuda.driver has been imported")

@@ -15,12 +15,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 DRIVER = HERE / "driver"
-FLAGS = ["-std=c++20", "-O2", "-g1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wl,-soname,libcuda.so.1"]
+FLAGS = ["-std=c++20", "-O2", "-g1", "-fPIC", "-fvisibility=hidden"]
 
 
 class CannotEmulateError(RuntimeError):
@@ -61,16 +62,23 @@ def sources(*folders: Path) -> list[Path]:
 def names_pycuda_needs() -> list[str]:
     """The driver's functions that PyCUDA's extension module calls, used or not: the loader wants all of them."""
     spec = find_spec("pycuda")
-    modules = [] if spec is None else [Path(place).glob("_driver*.so") for place in spec.submodule_search_locations or []]
+    places = spec.submodule_search_locations or [] if spec else []
+    modules = [path for place in places for path in Path(place).glob("_driver*.so")]
     listed = [subprocess.run(["nm", "-D", "--undefined-only", path], capture_output=True, text=True).stdout
-              for found in modules for path in found]
+              for path in modules]
     return sorted(set(re.findall(r"\b(cu[A-Z]\w*)", "\n".join(listed))))
+
+
+def run(command: list[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise CannotEmulateError(f"the CUDA emulation does not compile:\n{done.stderr}")
 
 
 def library() -> Path:
     """The path of libcuda.so.1, built if it was not there."""
     gxx = compiler()
-    files = sources(DRIVER)
+    files = [*sources(DRIVER), HERE / "device" / "runtime.h"]
     written = set(re.findall(r"\b(cu[A-Z]\w*)\(", "\n".join(path.read_text(encoding="utf-8") for path in files)))
     missing = [name for name in names_pycuda_needs() if name not in written]
     version = subprocess.run([gxx, "--version"], capture_output=True, text=True).stdout
@@ -83,13 +91,19 @@ def library() -> Path:
         stubs = Path(scratch) / "not_supported.cpp"
         stubs.write_text("".join(
             f'extern "C" __attribute__((visibility("default"))) int {name}() {{ return 801; }}\n' for name in missing))
+        units = [stubs, *(file for file in files if file.suffix == ".cpp")]
+        objects = [str(Path(scratch) / f"{unit.stem}.o") for unit in units]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda unit, made: run([gxx, *FLAGS, "-c", str(unit), "-o", made]), units, objects))
         made = Path(scratch) / path.name
-        units = [str(file) for file in files if file.suffix == ".cpp"]
-        run = subprocess.run([gxx, *FLAGS, "-o", str(made), *units, str(stubs), "-ldl"], capture_output=True, text=True)
-        if run.returncode:
-            raise CannotEmulateError(f"the CUDA emulation does not compile:\n{run.stderr}")
+        run([gxx, "-shared", "-Wl,-soname,libcuda.so.1", "-o", str(made), *objects, "-ldl"])
         made.replace(path)
     return path
+
+
+def real_nvcc() -> str | None:
+    """NVIDIA's nvcc, which the PTX route needs: on PATH or where its installer puts it."""
+    return shutil.which("nvcc", path=os.environ.get("PATH", "") + os.pathsep + "/usr/local/cuda/bin")
 
 
 def nvcc(*, checks: bool = True, ptx: bool = False) -> Path:
@@ -100,7 +114,7 @@ def nvcc(*, checks: bool = True, ptx: bool = False) -> Path:
     """
     key = content_hash(sources(HERE / "compiler", HERE / "device"))
     options = {"cxx": compiler(), "library": library(), "cache": cache_folder(), "key": key, "checks": int(checks),
-               "route": "ptx" if ptx else "source"}
+               "route": "ptx" if ptx else "source", "nvcc": real_nvcc() or ""}
     words = [sys.executable, "-S", "-E", HERE / "compiler", *(f"--{name}={value}" for name, value in options.items())]
     text = "#!/bin/sh\nexec " + " ".join(f"'{word}'" for word in words) + ' "$@"\n'
     folder = cache_folder() / f"nvcc-{content_hash([], text)}"

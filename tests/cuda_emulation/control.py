@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 # Every setting with its value at the start.
 DEFAULTS = {
@@ -38,6 +39,13 @@ class Counters:
     kernels: dict[str, int] = field(default_factory=dict)  # launches by the kernel's name
 
 
+def _lines(function: Any) -> list[str]:
+    """The lines that a function writes; without a buffer it returns how many bytes they take."""
+    text = ctypes.create_string_buffer(function(None, 0))
+    function(text, len(text))
+    return text.value.decode().splitlines()
+
+
 class Emulation:
     """The stand-in driver of this process."""
 
@@ -50,6 +58,8 @@ class Emulation:
         library.emulation_counter.restype = ctypes.c_uint64
         library.emulation_launches.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
         library.emulation_launches.restype = ctypes.c_size_t
+        library.emulation_take_reports.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+        library.emulation_take_reports.restype = ctypes.c_size_t
         library.emulation_last_message.restype = ctypes.c_char_p
 
     def configure(self, **settings: int) -> None:
@@ -72,16 +82,18 @@ class Emulation:
 
     def counters(self) -> Counters:
         """The counters as they stand."""
-        numbers = {name: self.library.emulation_counter(name.encode())
-                   for name in Counters.__dataclass_fields__ if name != "kernels"}
-        text = ctypes.create_string_buffer(self.library.emulation_launches(None, 0))
-        self.library.emulation_launches(text, len(text))
-        pairs = (line.split() for line in text.value.decode().splitlines())
+        names = [name for name in Counters.__dataclass_fields__ if name != "kernels"]
+        numbers = {name: self.library.emulation_counter(name.encode()) for name in names}
+        pairs = (line.split() for line in _lines(self.library.emulation_launches))
         return Counters(**numbers, kernels={name: int(count) for name, count in pairs})
 
     def reset_counters(self) -> None:
         """All to zero; ``bytes_live`` stays, and the peak begins there."""
         self.library.emulation_reset_counters()
+
+    def take_reports(self) -> list[str]:
+        """What was found when memory was freed (bytes written beside an allocation) since the last call."""
+        return _lines(self.library.emulation_take_reports)
 
     @property
     def last_message(self) -> str:

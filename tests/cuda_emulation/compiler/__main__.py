@@ -8,8 +8,8 @@ The first line comes from ``build.nvcc``; the second is what callers of nvcc wri
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import re
 import subprocess
 import sys
@@ -17,15 +17,20 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import ptx_route
 import source_route
+from ptx_operands import UnknownPTXError
 
 # Headers that CUDA C includes and that are empty here: device/ has what they declare.
-EMPTY_HEADERS = """algorithm assert.h cassert cfloat climits cmath cstddef cstdint cstdio cuda_bf16.h cuda_fp16.h
-cuda_pipeline.h cuda_pipeline_primitives.h cuda_runtime.h float.h limits limits.h math.h math_constants.h mma.h stddef.h
-stdint.h stdio.h type_traits utility""".split()
-DEVICE_HEADER = Path(__file__).resolve().parents[1] / "device" / "cudahost.h"
+EMPTY_HEADERS = [
+    "algorithm", "assert.h", "cassert", "cfloat", "climits", "cmath", "cstddef", "cstdint", "cstdio", "cuda_bf16.h",
+    "cuda_fp16.h", "cuda_pipeline.h", "cuda_pipeline_primitives.h", "cuda_runtime.h", "float.h", "limits", "limits.h",
+    "math.h", "math_constants.h", "mma.h", "stddef.h", "stdint.h", "stdio.h", "type_traits", "utility",
+]
+DEVICE_HEADER = Path(__file__).resolve().parents[1] / "device" / "cuda.h"
 OUTPUT_KINDS = ("cubin", "ptx", "fatbin")
-WITH_VALUE = ("-arch", "-code", "-gencode", "-o", "-Xptxas", "-Xcompiler", "--compiler-options", "-std", "-diag-suppress")
+WITH_VALUE = ("-arch", "-code", "-gencode", "--gpu-architecture", "-o", "-Xptxas", "-Xcompiler", "--compiler-options",
+              "-std", "-diag-suppress")
 CHECKS = ["-fsanitize=bounds,alignment,shift,vla-bound", "-fsanitize-undefined-trap-on-error"]
 
 
@@ -51,11 +56,11 @@ def parse(words: list[str]) -> Request:
     rest = iter(words)
     for word in rest:
         name, equals, value = word.partition("=")
-        if name in WITH_VALUE or name == "--gpu-architecture":
+        if name in WITH_VALUE:
             value = value if equals else next(rest, "")
             if name == "-o":
                 output = Path(value)
-            elif name in ("-arch", "-gencode", "--gpu-architecture") and (digits := re.search(r"(?:sm|compute)_(\d+)", value)):
+            elif digits := re.search(r"(?:sm|compute)_(\d+)", value):
                 architecture = digits[1]
         elif word.lstrip("-") in OUTPUT_KINDS:
             kind = word.lstrip("-")
@@ -75,9 +80,9 @@ def in_nvcc_style(text: str) -> str:
     return re.sub(r"^([^:\n]+):(\d+):(?:\d+:)? (?:fatal )?(error|warning): ", r"\1(\2): \3: ", text, flags=re.MULTILINE)
 
 
-def run(words: list[str], text: str | None = None) -> str:
+def run(words: list[str]) -> str:
     """The command's standard output; ``CompileError`` with what it said if it fails."""
-    done = subprocess.run(words, input=text, capture_output=True, text=True)
+    done = subprocess.run(words, capture_output=True, text=True)
     if done.returncode:
         raise CompileError(in_nvcc_style(done.stderr))
     return done.stdout
@@ -89,6 +94,7 @@ class Compiler:
     def __init__(self, settings: dict[str, str]) -> None:
         self.cxx, self.library = settings["cxx"], Path(settings["library"])
         self.cache, self.key = Path(settings["cache"]), settings["key"]
+        self.nvcc = settings["nvcc"]
         self.checks, self.route = settings["checks"] == "1", settings["route"]
 
     def version(self) -> str:
@@ -105,13 +111,13 @@ class Compiler:
             scratch = Path(tempfile.mkdtemp(dir=self.cache))
             for name in EMPTY_HEADERS:
                 (scratch / name).touch()
-            try:
+            with contextlib.suppress(OSError):  # another process was faster
                 scratch.rename(headers)
-            except OSError:  # another process was faster
-                pass
-        return run([self.cxx, "-E", "-x", "c++", "-nostdinc", "-nostdinc++", "-undef", "-D__CUDACC__", "-DCUDAHOST=1",
-                    "-D__cplusplus=201703L", f"-D__CUDA_ARCH__={request.architecture}0", f"-I{headers}",
-                    *request.preprocessor, str(request.source)])
+        # nvcc must see the inline PTX that the source route leaves out.
+        emulated = [] if self.route == "ptx" else ["-DMINIDL_EMULATED=1"]
+        return run([self.cxx, "-E", "-x", "c++", "-nostdinc", "-nostdinc++", "-undef", "-D__CUDACC__",
+                    *emulated, "-D__cplusplus=201703L", f"-D__CUDA_ARCH__={request.architecture}0",
+                    f"-I{headers}", *request.preprocessor, str(request.source)])
 
     def compile(self, request: Request) -> bytes:
         """The image of the request's source, from the cache if it has been compiled before."""
@@ -123,16 +129,33 @@ class Compiler:
         image.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=image.parent) as scratch:
             made = Path(scratch) / "image.so"
-            self.source_route(text, made)
+            rewritten = Path(scratch) / request.source.name  # this name is what the debugging information has
+            if self.route == "ptx":
+                rewritten.write_text(self.translated_ptx(request, Path(scratch) / "kernels.ptx"), encoding="utf-8")
+                self.build(rewritten, made, ["-O1", "-ffp-contract=off", f"-I{DEVICE_HEADER.parent}"])
+            else:
+                rewritten.write_text(source_route.rewrite(text), encoding="utf-8")
+                self.build(rewritten, made, ["-O2", "-ffp-contract=fast", *(CHECKS if self.checks else [])])
             made.replace(image)
         return image.read_bytes()
 
-    def source_route(self, text: str, made: Path) -> None:
-        """CUDA C, rewritten where C++ has no words for it, compiled with the device header before it."""
-        run([self.cxx, "-std=c++20", "-O2", *(CHECKS if self.checks else []), "-g1", *self.instruction_set(),
-             "-ffp-contract=fast", "-fno-strict-aliasing", "-fPIC", "-shared", "-Wl,-Bsymbolic", "-w",
-             "-include", str(DEVICE_HEADER), "-x", "c++", "-", "-o", str(made),
-             f"-L{self.library.parent}", "-l:libcuda.so.1"], source_route.rewrite(text))
+    def translated_ptx(self, request: Request, ptx: Path) -> str:
+        """What NVIDIA's compiler makes of the source, in C++."""
+        if not self.nvcc:
+            raise CompileError("the PTX route needs NVIDIA's nvcc, which is not found")
+        run([self.nvcc, "-ptx", f"-arch=compute_{request.architecture}", *request.preprocessor, str(request.source),
+             "-o", str(ptx)])
+        try:
+            return ptx_route.translate(ptx.read_text(encoding="utf-8"))
+        except UnknownPTXError as error:
+            raise CompileError(f"{request.source}: the PTX translator does not know {error}") from None
+
+    def build(self, source: Path, made: Path, options: list[str]) -> None:
+        """Compile C++ that the device header goes before."""
+        run([self.cxx, "-std=c++20", *options, "-g1", *self.instruction_set(), "-fno-strict-aliasing",
+             "-fno-gnu-unique", "-fno-threadsafe-statics", "-fPIC", "-shared", "-Wl,-Bsymbolic", "-w",
+             "-include", str(DEVICE_HEADER), "-x", "c++", str(source), "-x", "none", "-o", str(made),
+             f"-L{self.library.parent}", "-l:libcuda.so.1"])
 
     def instruction_set(self) -> list[str]:
         """A GPU has fused multiply-add: so has the emulation, in one instruction where the processor has it."""
@@ -141,7 +164,7 @@ class Compiler:
 
 
 def main(words: list[str]) -> int:
-    ours = ("--cxx=", "--library=", "--cache=", "--key=", "--checks=", "--route=")
+    ours = ("--cxx=", "--library=", "--cache=", "--key=", "--checks=", "--route=", "--nvcc=")
     settings = dict(word[2:].split("=", 1) for word in words if word.startswith(ours))
     words = [word for word in words if not word.startswith(ours)]
     compiler = Compiler(settings)

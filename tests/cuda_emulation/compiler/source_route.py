@@ -34,7 +34,7 @@ def split_at_commas(text: str) -> list[str]:
 
 def as_pointer(match: re.Match[str]) -> str:
     element = ALIGNMENT.sub("", match[1]).strip()
-    return f"{element}* {match[2]} = ({element}*)ch_dynamic_smem();"
+    return f"{element}* {match[2]} = ({element}*)emulated_dynamic_shared();"
 
 
 def with_registration(match: re.Match[str]) -> str:
@@ -42,7 +42,8 @@ def with_registration(match: re.Match[str]) -> str:
     if "(" in ALIGNMENT.sub("", declarators[0]):  # a function, not a variable
         return match[0]
     names = [re.search(r"(\w+)\s*(?:\[.*)?$", part.strip(), re.DOTALL)[1] for part in declarators]
-    return f"__shared__ {match[1]}; " + " ".join(f"static const ChShared ch_reg_{name}({name});" for name in names)
+    registrations = (f"static const SharedArray registered_{name}({name});" for name in names)
+    return f"__shared__ {match[1]}; " + " ".join(registrations)
 
 
 def extern_c_blocks(text: str) -> list[tuple[int, int]]:
@@ -70,5 +71,5 @@ def exported_kernels(text: str) -> dict[str, str]:
 def rewrite(text: str) -> str:
     """Preprocessed CUDA C as C++ for the device header."""
     text = SHARED.sub(with_registration, EXTERN_SHARED.sub(as_pointer, text))
-    exports = [f"CH_EXPORT({name}, ({threads}))" for name, threads in exported_kernels(text).items()]
+    exports = [f"EMULATED_KERNEL({name}, ({threads}))" for name, threads in exported_kernels(text).items()]
     return text + "\n" + "\n".join(exports) + "\n"
