@@ -47,9 +47,10 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
 
     Raises ``ValueError`` for rows of unequal length and ``TypeError`` for what is not a number.
     """
-    backend = backend_of(device)
     if isinstance(data, Tensor):
+        device = data.device if device is None else device
         data = data.detach().cpu().numpy()
+    backend = backend_of(device)
     wanted = None if dtype is None else _types.as_dtype(dtype).np
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from minidl._ext.device_array import DeviceArray
+from minidl._ext.device_pool import Block
 from minidl._ext.device_views import overlap, slice_view
 
 from .arrays import ArraysCUDA
@@ -26,6 +27,15 @@ class MemoryCUDA(ArraysCUDA):
     def same_memory(self, a: Any, b: Any) -> bool:
         """Whether two arrays may look at the same memory."""
         return overlap(a, b)
+
+    def address(self, x: DeviceArray) -> int:
+        """Where the first number lies."""
+        return x.ptr
+
+    def storage_offset(self, x: DeviceArray) -> int:
+        """How many numbers lie between the start of the memory and the first one of x; 0 in memory of others."""
+        block = x.base.owner
+        return (x.ptr - block.ptr) // x.itemsize if isinstance(block, Block) else 0
 
     def is_contiguous(self, x: DeviceArray) -> bool:
         """Whether the numbers lie in row-major order without gaps."""
