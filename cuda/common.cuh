@@ -119,6 +119,33 @@ __device__ __forceinline__ T warp_max(T value) {
     return value;
 }
 
+// ---- products of tiles in shared memory: gemm.cu and conv2d.cu ----------------------------------------------------
+
+// Number i of those of a tile's rows (or columns) that thread t of SHARING owns: V neighbours, then V others, ...
+template <int SHARING, int V>
+__device__ __forceinline__ int owned(int i, int t) {
+    return i / V * (SHARING * V) + t * V + i % V;
+}
+
+// sum (TM, TN) += a_tile (BK, rows)^T @ b_tile (BK, columns): the numbers that thread (ty, tx) owns
+template <class T, int A_LENGTH, int B_LENGTH, int BK, int TM, int TN, int ROWS, int COLUMNS>
+__device__ __forceinline__ void multiply(T (&sum)[TM][TN], const T (*a_tile)[A_LENGTH], const T (*b_tile)[B_LENGTH], int ty,
+                                         int tx) {
+    enum { V = 16 / sizeof(T) };
+#pragma unroll 2    // all of it at once takes more registers than two blocks of 256 threads have for 8 x 8 sums
+    for (int k = 0; k < BK; ++k) {
+        T a[TM], b[TN];
+#pragma unroll
+        for (int i = 0; i < TM; ++i) a[i] = a_tile[k][owned<ROWS, V>(i, ty)];
+#pragma unroll
+        for (int j = 0; j < TN; ++j) b[j] = b_tile[k][owned<COLUMNS, V>(j, tx)];
+#pragma unroll
+        for (int i = 0; i < TM; ++i)
+#pragma unroll
+            for (int j = 0; j < TN; ++j) sum[i][j] += a[i] * b[j];
+    }
+}
+
 // ---- teams: threads of a block that share a result ---------------------------------------------------------------
 
 // A block's threads in teams of `lanes` (a power of two).  A team's threads lie side by side, or, in columns, one from
