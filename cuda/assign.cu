@@ -56,6 +56,34 @@ extern "C" __global__ void __launch_bounds__(256) copy_bytes(u8* output, const u
     }
 FOR_BITS(ASSIGN_KERNELS)
 
+// output (..., rows, columns) with `output_step` from row to row, x the same with `x_step` from column to column: in both
+// the numbers of the other dimension are neighbours.  The rest is shown in the layout, operand 0 is output, 1 is x.
+// A block takes a tile of 32 x 32 by way of shared memory, so that it reads and writes neighbours.
+#define TRANSPOSE_KERNEL(T)                                                                                      \
+    extern "C" __global__ void __launch_bounds__(256)                                                            \
+    transpose_##T(T* output, const T* x, int rows, int columns, i64 output_step, i64 x_step, Layout layout,      \
+                  int count) {                                                                                   \
+        __shared__ T tile[32][33];                                                                               \
+        const int across = (columns + 31) / 32, down = (rows + 31) / 32, low = threadIdx.x % 32;                 \
+        for (int t = blockIdx.x; t < count; t += gridDim.x) {                                                    \
+            const int outer = t / (across * down), inner = t - outer * across * down;                            \
+            const int first_row = inner / across * 32, first_column = inner % across * 32;                       \
+            i64 offset[2];                                                                                       \
+            place(layout, outer, offset);                                                                        \
+            for (int high = threadIdx.x / 32; high < 32; high += 8) {                                            \
+                const int row = first_row + low, column = first_column + high;                                   \
+                if (row < rows && column < columns) tile[high][low] = x[offset[1] + column * x_step + row];      \
+            }                                                                                                    \
+            __syncthreads();                                                                                     \
+            for (int high = threadIdx.x / 32; high < 32; high += 8) {                                            \
+                const int row = first_row + high, column = first_column + low;                                   \
+                if (row < rows && column < columns) output[offset[0] + row * output_step + column] = tile[low][high]; \
+            }                                                                                                    \
+            __syncthreads();                                                                                     \
+        }                                                                                                        \
+    }
+FOR_BITS(TRANSPOSE_KERNEL)
+
 // ---- casts ------------------------------------------------------------------------------------------------------------
 
 enum Type { F32, F64, U8, I8, I16, I32, I64, B8 };  // SUFFIX in minidl/_devices/cuda/arrays.py has the same order

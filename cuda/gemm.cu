@@ -262,7 +262,7 @@ TILES(f64, large, 64, 64, 8, 4, 4)
 TILES(f64, medium, 32, 32, 16, 4, 2)
 
 #define KERNELS(T)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(256)                                                             \
+    extern "C" __global__ void __launch_bounds__(256, 2)                                                          \
     gemm_thin_##T(T* output, const T* a, const T* b, const T* bias, Gemm g, Layout stacks) {                      \
         gemm_thin_tile<T>(output, a, b, bias, g, stacks);                                                         \
     }                                                                                                             \

@@ -6,6 +6,7 @@
 //
 // Each kernel comes twice.  The plain one is for arrays of one shape without gaps whose addresses are multiples of 16: a
 // thread reads and writes 16 bytes at once.  The one called strided is for all others: a Layout says where they lie.
+// Arithmetic on two arguments has a third one, in groups, for what broadcasts: rows of numbers with rows or single numbers.
 
 enum Unary {
     NEG, ABS, SQUARE, RELU, SIGN, CLAMP, RECIPROCAL, FLOOR, CEIL, TRUNC, ROUND, SQRT, RSQRT, LEAKY_RELU, BITWISE_NOT
@@ -264,6 +265,25 @@ __device__ __forceinline__ Lanes<T, N> argument(const T* x, T number, unsigned i
         }                                                                                                        \
     }
 FOR_ALL(BINARY_KERNELS)
+
+// output, a, b  shown in a layout of groups of 16 bytes; an argument whose bit (2: a, 4: b) is in `single` has one number for
+// each group
+#define BINARY_GROUPS_KERNEL(T)                                                                                  \
+    extern "C" __global__ void __launch_bounds__(256)                                                            \
+    binary_groups_##T(T* output, const T* a, const T* b, int op, Number<T> p, int single, Layout layout,         \
+                      int count) {                                                                               \
+        constexpr int N = WIDTH<T>;                                                                              \
+        FOR_EACH(i, count) {                                                                                     \
+            i64 offset[3];                                                                                       \
+            place(layout, i, offset);                                                                            \
+            Lanes<T, N> out;                                                                                     \
+            binary<T, N>(op, T(p), out,                                                                          \
+                         single & 2 ? argument<N, T>(nullptr, a[offset[1]], 0) : lanes<N>(a + offset[1], 0),     \
+                         single & 4 ? argument<N, T>(nullptr, b[offset[2]], 0) : lanes<N>(b + offset[2], 0));    \
+            put_lanes(output + offset[0], 0, out);                                                               \
+        }                                                                                                        \
+    }
+FOR_ALL(BINARY_GROUPS_KERNEL)
 
 // the same with answers instead of numbers
 #define COMPARE_KERNELS(T)                                                                                       \

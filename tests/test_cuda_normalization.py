@@ -14,7 +14,7 @@ pytestmark = pytest.mark.cuda
 REFERENCE = Reference()
 # float32: results are rounded once; the mean of 100 makes it a rounding of numbers 50 times as large as the output
 FLOATS = [(np.float32, 1e-5), (np.float64, 1e-12)]
-SHAPES = [(8, 5), (4, 3, 6, 6), (2, 70, 3), (700, 3), (3, 2, 40, 41), (2, 3, 4, 2, 2), (0, 3, 2), (2, 0, 3)]
+SHAPES = [(8, 5), (4, 3, 6, 6), (2, 70, 3), (700, 3), (9, 2, 40, 41), (2, 3, 4, 2, 2), (0, 3, 2), (2, 0, 3)]
 
 
 def on_gpu(arguments):
@@ -27,7 +27,9 @@ def on_gpu(arguments):
 @pytest.mark.parametrize(("training", "tracked"), [(True, False), (True, True), (False, True)])
 def test_batch_norm(gpu, dtype, tolerance, shape, affine, training, tracked):
     rng = np.random.default_rng(0)
-    x, grad = (rng.standard_normal(shape) * 2 + 100).astype(dtype), rng.standard_normal(shape).astype(dtype)
+    examples = np.arange(shape[0]).reshape(-1, *[1] * (len(shape) - 1))  # each has another mean
+    x = (rng.standard_normal(shape) * 2 + 100 + examples / 10).astype(dtype)
+    grad = rng.standard_normal(shape).astype(dtype)
     weight, bias, mean, var = (rng.uniform(0.5, 2, shape[1]).astype(dtype) for _ in range(4))
     affines, running = (weight, bias) if affine else (None, None), (mean, var) if tracked else (None, None)
     arguments = on_gpu((x, *affines, *running))

@@ -67,6 +67,8 @@ def same(gpu, call, *arrays, how="whole", tolerance=0.0):
     if isinstance(got, Exception):
         raise got
     values = gpu.to_host(got)
+    if not tolerance and expected.dtype.kind == "f":
+        np.testing.assert_array_equal(np.signbit(values), np.signbit(expected))
     assert values.dtype == expected.dtype
     assert values.shape == expected.shape
     if tolerance and expected.dtype.kind == "f":
@@ -113,7 +115,8 @@ def test_special_numbers(gpu, dtype):
 
 
 PAIRS = [((3, 7), (3, 7)), ((1031,), (1031,)), ((3, 7), (7,)), ((3, 1), (1, 7)), ((), (5,)), ((2, 3, 1, 5), (3, 4, 1)),
-         ((0, 3), (1, 3)), ((2, 3), (4,)), ((2,), (2, 3))]
+         ((0, 3), (1, 3)), ((2, 3, 32), (3, 1)), ((5, 32), (32,)), ((2, 3, 16), (2, 1, 16)), ((2, 3), (4,)),
+         ((2,), (2, 3))]
 
 
 @pytest.mark.parametrize("op", [*pointwise.BINARY, *pointwise.COMPARE, *pointwise.MATH_BINARY])
@@ -205,7 +208,7 @@ def test_copies_and_fills(gpu, dtype):
             return x
 
         for how in MOVES[:4]:
-            for value in (0, 1, 3.7, -1, True, 300):
+            for value in (0, 1, 3.7, -1, True, 300, -0.0):
                 same(gpu, lambda F, x: filled(F, x, value, how), x)  # noqa: B023
     for value in (0, 1.5, -1, True):
         same(gpu, lambda F: F.full((3, 5), value, np.dtype(dtype)))  # noqa: B023
@@ -256,6 +259,16 @@ def test_where_masked_fill_and_clamp(gpu, dtype):
         same(gpu, lambda F, x: F.clamp(x, 1, None), x)
         same(gpu, lambda F, x, y: F.clamp(x, y, 2), x, y)
         same(gpu, lambda F, x: F.clamp(x, None, None), x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16", "bool"])
+def test_transposed_copies(gpu, dtype):
+    """Through tiles of 32 x 32: whole ones, ragged ones, several planes."""
+    for shape, order in (((64, 96), (1, 0)), ((33, 70), (1, 0)), ((2, 40, 3, 35), (3, 0, 2, 1)),
+                         ((2, 40, 35), (2, 1, 0)), ((3, 40, 5), (0, 2, 1)), ((1, 32, 32), (2, 0, 1)),
+                         ((40, 2, 33), (2, 1, 0))):
+        same(gpu, lambda F, x: F.copy(F.permute(x, order)), numbers(shape, dtype))  # noqa: B023
+    same(gpu, lambda F, x: F.copy(F.expand(F.permute(x, (1, 0)), (2, 40, 50))), numbers((50, 40), dtype))
 
 
 def test_one_launch_for_an_operation_and_none_for_a_view(gpu):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     ["minidl.geometry", "minidl._types", "minidl._version", "minidl._cuda_sources", "minidl._on_first_use"],
     ["minidl._ext.__init__", "minidl._ext.core", "minidl._ext.storage", "minidl._ext.array_over",
-     "minidl._ext.threads"],
+     "minidl._ext.device_array", "minidl._ext.device_pool", "minidl._ext.threads"],
     ["minidl._ext"],
     ["minidl._random", "minidl._generator"],
     ["minidl._devices"],

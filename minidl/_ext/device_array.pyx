@@ -142,6 +142,31 @@ cdef class Layout:
                     self.flat = False
         self.bytes = PyBytes_FromStringAndSize(<char*>&self.layout, sizeof(LayoutOfC))
 
+    def in_groups(self, int count):
+        """The layout of groups of ``count`` neighbours along the innermost dimension, and the operands (as bits) that have
+        one number there for all of them; None where the sizes and strides do not allow groups."""
+        cdef int last = self.layout.ndim - 1, operand, dim, single = 0
+        cdef Layout groups
+        if last < 0 or self.layout.size[last] % count:
+            return None
+        for operand in range(MOST_OPERANDS):
+            if self.layout.stride[operand][last] == 0:
+                single |= 1 << operand
+                continue
+            if self.layout.stride[operand][last] != 1:
+                return None
+            for dim in range(last):
+                if self.layout.stride[operand][dim] % count:
+                    return None
+        groups = Layout.__new__(Layout)
+        groups.layout = self.layout
+        groups.layout.size[last] //= count
+        for operand in range(MOST_OPERANDS):
+            groups.layout.stride[operand][last] *= count
+        groups.size = self.size // count
+        groups.bytes = PyBytes_FromStringAndSize(<char*>&groups.layout, sizeof(LayoutOfC))
+        return groups, single
+
 
 cdef inline Py_ssize_t put(char* buffer, Py_ssize_t at, const void* value, Py_ssize_t nbytes, Py_ssize_t align) except -1:
     at = (at + align - 1) // align * align

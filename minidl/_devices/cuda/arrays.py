@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,10 +70,16 @@ def wrapped(value: int, bits: int, signed: bool) -> int:
     return value - (1 << bits) if signed and value >> (bits - 1) else value
 
 
-def bits_of(value: Any, dtype: np.dtype) -> bytes:
-    """A Python number in ``dtype``, as bytes."""
+def bits_of(value: Any, dtype: np.dtype[Any]) -> np.uint64:
+    """A Python number in ``dtype``, as the argument of a kernel that only moves numbers."""
+    # -0.0 equals 0, and so is the one for the other to a cache
+    return _bits(value, dtype, not value and math.copysign(1, value) < 0)
+
+
+@functools.lru_cache(maxsize=256)
+def _bits(value: Any, dtype: np.dtype[Any], negative_zero: bool) -> np.uint64:
     with np.errstate(all="ignore"):
-        return np.asarray(value).astype(dtype).tobytes()
+        return np.uint64(int.from_bytes(np.asarray(value).astype(dtype).tobytes(), "little"))
 
 
 def shown(x: DeviceArray, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
@@ -83,6 +91,17 @@ def shown(x: DeviceArray, shape: tuple[int, ...]) -> tuple[tuple[int, ...], int]
         0 if size == 1 else stride for size, stride in zip(x.shape, x.strides, strict=True)), x.itemsize
 
 
+@functools.lru_cache(maxsize=1024)
+def _flat(count: int, arrays: int) -> Layout:
+    """The ``Layout`` of arrays of ``count`` numbers without gaps."""
+    return Layout((count,), *[((1,), 1)] * arrays)
+
+
 def layout_of(shape: tuple[int, ...], *arrays: DeviceArray) -> Layout:
     """The ``Layout`` of arrays that broadcast to ``shape``."""
+    for x in arrays:
+        if not x.contiguous or x.shape != shape:
+            break
+    else:
+        return _flat(arrays[0].size, len(arrays))
     return Layout(shape, *(shown(x, shape) for x in arrays))

@@ -362,7 +362,7 @@ class IndexingCUDA(ArraysCUDA):
         """The array and the number that a kernel takes for a source which is one of them."""
         if isinstance(source, DeviceArray):
             return source, number_for(0, dtype) if adds else np.uint64(0)
-        return None, number_for(source, dtype) if adds else np.uint64(int.from_bytes(bits_of(source, dtype), "little"))
+        return None, number_for(source, dtype) if adds else bits_of(source, dtype)
 
     # ---- which places ------------------------------------------------------------------------------------------------
 

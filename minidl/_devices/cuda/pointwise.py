@@ -15,7 +15,7 @@ from minidl._devices.reference.pointwise import CHEAP_POWERS, broadcast_error, r
 from minidl._ext.device_array import DeviceArray, Layout
 from minidl._ext.device_views import broadcast, vectors
 
-from .arrays import SUFFIX, layout_of, number_for, shown
+from .arrays import SUFFIX, layout_of, number_for
 from .assign import AssignCUDA
 
 # In the order of the enums in cuda/pointwise.cu.
@@ -37,7 +37,7 @@ _LANES = {dtype: 16 // dtype.itemsize for dtype in SUFFIX}
 _NAMES: dict[str, dict[Any, str]] = {
     kind: {dtype: f"{kind}_{suffix}" for dtype, suffix in SUFFIX.items()}
     for kind in ("unary", "test", "binary", "compare", "unary_strided", "test_strided", "binary_strided",
-                 "compare_strided", "math", "math_binary")
+                 "binary_groups", "compare_strided", "math", "math_binary")
 }
 # Whole numbers are whole already, and no such number is NaN or infinite.
 _KEEPS_WHOLE = {"floor", "ceil", "trunc", "round"}
@@ -89,8 +89,15 @@ class PointwiseCUDA(AssignCUDA):
             self.launch_each("pointwise", _NAMES["binary"][dtype], -(-count // _LANES[dtype]), output, x, y, x_number,
                              y_number, code, p, count)
         else:
-            self.launch_each("pointwise", _NAMES["binary_strided"][dtype], count, output, x, y, x_number, y_number,
-                             code, p, _layout(output, x, y), count)
+            layout = _layout(output, x, y)
+            groups = None if x is None or y is None or (output.ptr | x.ptr | y.ptr) % 16 else layout.in_groups(
+                _LANES[dtype])
+            if groups is None or groups[1] & 1:
+                self.launch_each("pointwise", _NAMES["binary_strided"][dtype], count, output, x, y, x_number, y_number,
+                                 code, p, layout, count)
+            else:
+                self.launch_each("pointwise", _NAMES["binary_groups"][dtype], groups[0].size, output, x, y, code, p,
+                                 groups[1], groups[0], groups[0].size)
         return output
 
     def _compare(self, op: str, code: int, a: Any, b: Any) -> DeviceArray:
@@ -194,9 +201,7 @@ def _operands(op: str, a: Any, b: Any) -> tuple[Any, ...]:
 
 
 def _layout(output: DeviceArray, x: DeviceArray | None, y: DeviceArray | None) -> Layout:
-    shape = output.shape
-    first = shown(output, shape)
-    return Layout(shape, first, first if x is None else shown(x, shape), first if y is None else shown(y, shape))
+    return layout_of(output.shape, output, output if x is None else x, output if y is None else y)
 
 
 def _refuse_zero(a: Any, b: Any) -> None:

@@ -6,8 +6,6 @@ import math
 import struct
 from typing import Any
 
-import numpy as np
-
 from minidl._devices.reference.shape import cat_shape, expand_strides, pad_widths
 from minidl._ext import device_views
 from minidl._ext.device_array import DeviceArray
@@ -155,6 +153,6 @@ class ShapeCUDA(ArraysCUDA):
         columns = [[dim[i] for dim in dims] + spare for i in range(5)]
         table = struct.pack(f"i{4 * _MOST_DIMS}i0q{_MOST_DIMS}q", len(dims), *columns[0], *columns[1], *columns[3],
                             *columns[4], *columns[2])
-        number = np.uint64(int.from_bytes(bits_of(value, x.dtype), "little"))
-        self.launch_each("shape", f"rearrange_{BITS[x.itemsize]}", output.size, output, x, number, table, output.size)
+        self.launch_each("shape", f"rearrange_{BITS[x.itemsize]}", output.size, output, x, bits_of(value, x.dtype),
+                         table, output.size)
         return output
