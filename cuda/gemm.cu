@@ -8,15 +8,9 @@
 // the most products for each number read, one for matrices of a few hundred rows, and one whose warps share out k, so that
 // even a product of 64 x 120 numbers has work for 32 blocks.  Where that is not enough, `splits` blocks share out the k of
 // one tile; each writes its part, and gemm_sum adds the parts in their order: the same bits every time.
-// minidl/_devices/cuda/matmul.py chooses.
-
-// strides in numbers; *_vectors: 16 bytes at once can be read along the direction whose stride is 1
-struct Gemm {
-    i64 a_m, a_k, b_n, b_k;
-    int M, N, K;
-    int tiles_m, tiles_n, splits, k_of_split;
-    int a_vectors, b_vectors, relu;
-};
+// minidl/_devices/cuda/gemm_table.py chooses.
+//
+// minidl-uses: gemm.cuh
 
 // ROWS x BK numbers of an operand: from device memory into registers, and from there to tile[k][row].
 template <class T, int ROWS, int BK, int THREADS>
@@ -64,35 +58,6 @@ struct Loader {
         }
     }
 };
-
-// The part of the whole that a block computes.
-struct Place {
-    int m0, n0, z, k0, k1;
-    i64 output;     // where matrix z, or its part, begins in the output
-
-    __device__ __forceinline__ Place(const Gemm& g, int BM, int BN) {
-        int block = blockIdx.x;
-        const int tiles = g.tiles_m * g.tiles_n;
-        const int tile = block % tiles;
-        block /= tiles;
-        const int split = block % g.splits;
-        z = block / g.splits;
-        // Bands of eight tiles: neighbours in time read the same rows and columns, which then are in the cache.
-        const int band = tile / (8 * g.tiles_n), first = 8 * band, height = min(8, g.tiles_m - first);
-        const int inside = tile - first * g.tiles_n;
-        m0 = (first + inside % height) * BM;
-        n0 = inside / height * BN;
-        k0 = split * g.k_of_split;
-        k1 = min(g.K, k0 + g.k_of_split);
-        output = ((i64)split * (gridDim.x / (tiles * g.splits)) + z) * g.M * g.N;
-    }
-};
-
-template <class T>
-__device__ __forceinline__ T finished(T sum, const T* bias, int n, int relu) {
-    if (bias) sum += bias[n];
-    return relu && sum <= T(0) ? T(0) : sum;
-}
 
 // output (splits, batch, M, N); a, b (batch, M, K), (batch, K, N) with strides; bias (N) or null; operands 0, 1 of `stacks`
 // are a and b, its numbers the matrices of the stack.

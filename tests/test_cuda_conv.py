@@ -1,7 +1,7 @@
 """Convolution on the GPU: every kernel on odd shapes against the reference in float64, and the same bits in any order.
 
 Tolerances are of the largest number of the result: 1e-5 in float32 (sums of at most a few thousand products with
-roundings of 6e-8 each), 1e-12 in float64.
+roundings of 6e-8 each), 1e-12 in float64, and 1e-3 on tensor cores, where TF32 keeps ten bits of each number.
 """
 
 from __future__ import annotations
@@ -68,12 +68,16 @@ def all_directions(backend, g, x, weight, bias, grad):
             backend.conv2d_backward_weight(grad, x, g), backend.conv2d_backward_bias(grad)]
 
 
-def assert_close(results, expected, dtype, tolerance=None):
+def assert_close(results, expected, dtype, tolerance):
     for name, got, wanted in zip(("output", "grad_input", "grad_weight", "grad_bias"), results, expected, strict=True):
         got = cuda_device.backend().to_host(got)
         assert got.shape == wanted.shape and got.dtype == dtype, name
         largest = max(1, np.abs(wanted).max(initial=0))
-        np.testing.assert_allclose(got, wanted, rtol=0, atol=(tolerance or TOLERANCE[dtype]) * largest, err_msg=name)
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=tolerance * largest, err_msg=name)
+
+
+def tolerance_of(kernel, dtype):
+    return 1e-3 if kernel in conv_table.TENSOR_TILES else TOLERANCE[dtype]
 
 
 def wide(arrays):
@@ -98,8 +102,8 @@ def test_every_kernel(gpu, case, dtype):
     for kernel, directions in kernels_of(g, dtype):
         for splits in (1, 3):
             with conv_table.use(dict.fromkeys(directions, kernel), splits):
-                assert_close(all_directions(gpu, g, *held), expected, dtype)
-    assert_close(all_directions(gpu, g, *held), expected, dtype)
+                assert_close(all_directions(gpu, g, *held), expected, dtype, tolerance_of(kernel, dtype))
+    assert_close(all_directions(gpu, g, *held), expected, dtype, TOLERANCE[dtype])
 
 
 @FLOATS
@@ -115,10 +119,10 @@ def test_operands_with_gaps_and_from_odd_numbers_on(gpu, dtype):
     def shifted(x):
         return gpu.from_host(np.concatenate([np.zeros(1, dtype), x.ravel()])).view(x.shape, None, x.itemsize)
 
-    assert_close(all_directions(gpu, g, *map(with_gaps, arrays)), expected, dtype)
+    assert_close(all_directions(gpu, g, *map(with_gaps, arrays)), expected, dtype, TOLERANCE[dtype])
     for kernel, directions in kernels_of(g, dtype):
         with conv_table.use(dict.fromkeys(directions, kernel)):
-            assert_close(all_directions(gpu, g, *map(shifted, arrays)), expected, dtype)
+            assert_close(all_directions(gpu, g, *map(shifted, arrays)), expected, dtype, tolerance_of(kernel, dtype))
 
 
 @pytest.mark.parametrize("case", ["odd", "stride and dilation", "groups", "depthwise times two", "lenet 2"])
@@ -252,12 +256,14 @@ def test_launches(gpu):
 
 
 def test_what_the_table_says():
-    def kernel(g, direction, dtype=np.float32):
-        return conv_table.choose(g, direction, np.dtype(dtype), 132).kernel
+    def kernel(g, direction, dtype=np.float32, tensor_cores=False):
+        return conv_table.choose(g, direction, np.dtype(dtype), 132, tensor_cores).kernel
 
     resnet = conv2d_geometry((64, 128, 28, 28), (128, 128, 3, 3), 1, 1)
     assert kernel(resnet, FORWARD) == "large"
     assert kernel(resnet, FORWARD, np.float64) == "medium"
+    assert kernel(resnet, FORWARD, np.float32, True) == "tf32_large"
+    assert kernel(resnet, FORWARD, np.float64, True) == "medium"
     assert kernel(geometry_of("groups"), BACKWARD_INPUT) == "small"
     first = conv2d_geometry((64, 1, 28, 28), (6, 1, 5, 5), 1, 2)
     assert conv_table.choose(first, BACKWARD_WEIGHT, np.dtype(np.float32), 132).splits > 100

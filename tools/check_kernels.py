@@ -6,9 +6,10 @@ A warning, a spilled register, a stack frame, more static shared memory than a b
 leave too few registers is a failure.  Prints a table of registers and shared memory per kernel.  Where nvcc is not
 found it says so and succeeds, unless --require is given.
 
-Each ``*.cu`` is compiled as minidl does it: ``common.cuh`` is put in front of its text.  A line
-``// minidl-min-arch: 80`` in a file leaves out the older architectures; ``// minidl-stack: 40`` allows its kernels so
-many bytes of stack, and says why: CUDA's own sin and cos of doubles have an array for large arguments.
+Each ``*.cu`` is compiled as minidl does it: ``common.cuh`` is put in front of its text, and what a line
+``// minidl-uses: NAME.cuh ...`` in it names.  A line ``// minidl-min-arch: 80`` leaves out the older architectures;
+``// minidl-stack: 40`` allows its kernels so many bytes of stack, and says why: CUDA's own sin and cos of doubles have an
+array for large arguments.
 """
 
 from __future__ import annotations
@@ -107,11 +108,10 @@ def find_nvcc() -> str | None:
 def check(nvcc: str, path: Path, architecture: int) -> tuple[list[Kernel], list[str]]:
     """The kernels of one file on one architecture, and what is wrong with them."""
     place = f"{path.name}, sm_{architecture}"
-    common = path.with_name("common.cuh")
     source = path.read_text(encoding="utf-8")
-    text = f'#line 1 "{path.name}"\n{source}'
-    if common.exists():
-        text = f'#line 1 "{common.name}"\n{common.read_text(encoding="utf-8")}\n{text}'
+    names = ["common.cuh", *re.findall(r"\w+\.cuh", " ".join(re.findall(r"//\s*minidl-uses:(.*)", source)))]
+    shared = [path.with_name(name) for name in names if path.with_name(name).exists()]
+    text = "\n".join(f'#line 1 "{each.name}"\n{each.read_text(encoding="utf-8")}' for each in (*shared, path))
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder) / path.name
         given.write_text(text, encoding="utf-8")

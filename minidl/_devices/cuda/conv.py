@@ -11,8 +11,20 @@ import numpy as np
 from minidl._ext.device_array import DeviceArray
 from minidl.geometry import Conv2dGeometry
 
+from . import precision
 from .arrays import SUFFIX, THREADS, ArraysCUDA
-from .conv_table import BACKWARD_INPUT, BACKWARD_WEIGHT, FORWARD, TILES, Choice, Direction, choose, sizes_of
+from .conv_table import (
+    BACKWARD_INPUT,
+    BACKWARD_WEIGHT,
+    FORWARD,
+    TENSOR_TILES,
+    TILES,
+    Choice,
+    Direction,
+    choose,
+    sizes_of,
+)
+from .gemm_table import shared_bytes
 from .matmul import sum_block
 
 _MOST = 1 << 31  # numbers of an array
@@ -109,7 +121,7 @@ class ConvCUDA(ArraysCUDA):
         _check_floats(grad_output, weight)
         grad_output, weight = self.dense(grad_output), self.dense(weight)
         grad_input = self.empty(g.input_shape, weight.dtype)
-        choice = self._conv2d_choice(g, BACKWARD_INPUT, weight.dtype)
+        choice = self._conv2d_choice(g, BACKWARD_INPUT, weight.dtype, codes is not None)
         if choice.kernel == "direct":
             self._conv2d_direct(g, BACKWARD_INPUT, grad_input, None, grad_output, codes, weight, None, False)
             return grad_input
@@ -123,12 +135,17 @@ class ConvCUDA(ArraysCUDA):
         grad_output, input = self.dense(grad_output), self.dense(input)
         grad_weight = self.empty(g.weight_shape, input.dtype)
         grad_bias = self.empty((g.OC,), input.dtype) if biased else None
-        choice = self._conv2d_choice(g, BACKWARD_WEIGHT, input.dtype)
+        choice = self._conv2d_choice(g, BACKWARD_WEIGHT, input.dtype, codes is not None)
         self._conv2d_tiles(choice, BACKWARD_WEIGHT, g, grad_weight, grad_bias, grad_output, input, codes, None, False)
         return grad_weight, grad_bias
 
-    def _conv2d_choice(self, g: Conv2dGeometry, direction: Direction, dtype: np.dtype) -> Choice:
-        return choose(g, direction, dtype, self.runtime.multiprocessors)
+    def _conv2d_choice(self, g: Conv2dGeometry, direction: Direction, dtype: np.dtype, pooled: bool = False) -> Choice:
+        """The kernel that the table names; no kernel on tensor cores reads a gradient that is ``pooled``."""
+        return choose(g, direction, dtype, self.runtime.multiprocessors, not pooled and self.tensor_cores_in_conv2d())
+
+    def tensor_cores_in_conv2d(self) -> bool:
+        """Whether the table may name a kernel on tensor cores."""
+        return precision.allow_in_convolution and self.runtime.capability >= precision.OLDEST_TENSOR_CORES
 
     def _conv2d_direct(self, g: Conv2dGeometry, direction: Direction, output: DeviceArray, codes: DeviceArray | None,
                        image: DeviceArray, image_codes: DeviceArray | None, weight: DeviceArray,
@@ -155,8 +172,15 @@ class ConvCUDA(ArraysCUDA):
             parts = self.empty((splits, output.size + further), output.dtype)
             result = parts
             result_bias = parts.view((further,), None, output.nbytes) if further else None
-        self.launch("conv2d", f"conv2d_{choice.kernel}_{SUFFIX[output.dtype]}", (blocks, 1), (threads, 1, 1), result,
-                    result_bias, matrix, image, codes, None if splits > 1 else bias, _fields(g), tiling)
+        bias_now = None if splits > 1 else bias
+        if choice.kernel in TENSOR_TILES:
+            tile, along_k = TENSOR_TILES[choice.kernel], direction is BACKWARD_WEIGHT
+            self.launch("conv2d_tf32", f"conv2d_{choice.kernel}{'_weight' * along_k}_f32", (blocks, 1), (threads, 1, 1),
+                        result, matrix, image, bias_now, _fields(g), tiling,
+                        shared=shared_bytes(True, tile.rows, along_k, tile.columns))
+        else:
+            self.launch("conv2d", f"conv2d_{choice.kernel}_{SUFFIX[output.dtype]}", (blocks, 1), (threads, 1, 1),
+                        result, result_bias, matrix, image, codes, bias_now, _fields(g), tiling)
         if splits > 1:
             plane = output.size // (g.N * g.OC) if bias is not None else 1
             self._conv2d_sum(output, grad_bias, parts, bias, splits, g.OC, plane, relu)
@@ -184,7 +208,7 @@ def _fields(g: Conv2dGeometry) -> bytes:
 def _tiling(g: Conv2dGeometry, direction: Direction, kernel: str, splits: int, dtype: np.dtype, relu: bool,
             further: int) -> tuple[int, int, int, bytes]:
     """(blocks, splits, threads of a block, ``struct Tiling`` of cuda/conv2d.cu)."""
-    tile = TILES[dtype][kernel]
+    tile = (TENSOR_TILES | TILES[dtype])[kernel]
     sizes = sizes_of(g, direction)
     depth = max(1, -(-sizes.depth // (splits * tile.depth))) * tile.depth  # of a split: whole steps
     splits = max(1, -(-sizes.depth // depth))

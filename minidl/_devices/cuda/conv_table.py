@@ -17,6 +17,7 @@ import numpy as np
 from minidl._ext.conv2d_table import Direction
 from minidl.geometry import Conv2dGeometry
 
+from . import gemm_table
 from .gemm_table import Tile, shared_out
 
 FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT = Direction
@@ -28,7 +29,9 @@ TILES = {
                "wide": Tile("wide", 32, 128, 16, 256), "small": Tile("small", 16, 64, 16, 128)},
     _FLOAT64: {"medium": Tile("medium", 64, 64, 8, 256), "small": Tile("small", 16, 64, 16, 128)},
 }
-KERNELS = ("direct", "large", "medium", "wide", "small")
+# Those of cuda/conv2d_tf32.cu, on tensor cores.
+TENSOR_TILES = {tile.kernel: tile for tile in gemm_table.TENSOR_TILES}
+KERNELS = ("direct", "tf32_large", "tf32_medium", "large", "medium", "wide", "small")
 MOST_TAPS = 1536  # of an output channel, in the direct kernel: eight channels of them are 48 KB of shared memory
 _LEAST_DEPTH = {FORWARD: 512, BACKWARD_INPUT: 512, BACKWARD_WEIGHT: 128}  # products for a block, where several share
 
@@ -65,7 +68,7 @@ _ALL = (FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT)
 def _fills(tile: str) -> Callable[[Sizes, int], bool]:
     """Whether this tile of float32 is more than half full and has work for nearly every multiprocessor."""
     def holds(sizes: Sizes, multiprocessors: int) -> bool:
-        _, rows, columns, *_ = TILES[_FLOAT32][tile]
+        _, rows, columns, *_ = (TENSOR_TILES | TILES[_FLOAT32])[tile]
         blocks = _blocks(sizes, rows, columns)
         full = sizes.rows * 2 > rows and sizes.columns * 2 > columns
         return full and 4 * blocks * shared_out(blocks, sizes.depth, multiprocessors) >= 3 * multiprocessors
@@ -80,6 +83,8 @@ def _few_channels(sizes: Sizes, multiprocessors: int) -> bool:
 RULES = (
     Rule("direct", (FORWARD, BACKWARD_INPUT), _few_channels,
          "at most 16 channels: pixels in threads, channels in registers, and what follows in the same pass"),
+    Rule("tf32_large", _ALL, _fills("tf32_large"), "tensor cores may be used, and tiles of 128 x 128 occupy the GPU"),
+    Rule("tf32_medium", _ALL, _fills("tf32_medium"), "tensor cores may be used, and tiles of 64 x 64 occupy the GPU"),
     Rule("large", _ALL, _fills("large"), "tiles of 128 x 128 are more than half full and occupy the GPU"),
     Rule("medium", _ALL, _fills("medium"), "tiles of 64 x 64 are more than half full and occupy the GPU"),
     Rule("wide", _ALL, _fills("wide"), "at most 32 channels: tiles of 32 x 128 are more than half full"),
@@ -109,11 +114,15 @@ def fits(kernel: str, g: Conv2dGeometry, direction: Direction, dtype: np.dtype) 
         channels, strides = (g.C, 1) if direction is FORWARD else (g.OC, g.stride_h * g.stride_w)
         return (dtype == _FLOAT32 and g.groups == 1 and direction is not BACKWARD_WEIGHT and strides == 1
                 and channels * g.KH * g.KW <= MOST_TAPS)
+    if kernel in TENSOR_TILES:
+        return dtype == _FLOAT32
     return kernel in TILES[dtype]
 
 
-def choose(g: Conv2dGeometry, direction: Direction, dtype: np.dtype, multiprocessors: int) -> Choice:
-    """The kernel of a call: the one that ``use`` has set, or what the table says.
+def choose(g: Conv2dGeometry, direction: Direction, dtype: np.dtype, multiprocessors: int,
+           tensor_cores: bool = False) -> Choice:
+    """The kernel of a call: the one that ``use`` has set, or what the table says, with kernels on ``tensor_cores`` only
+    if they may be used.
 
     Raises ``ValueError`` if a kernel that is set cannot compute this.
     """
@@ -123,17 +132,19 @@ def choose(g: Conv2dGeometry, direction: Direction, dtype: np.dtype, multiproces
             raise ValueError(f"conv2d: kernel {kernel} does not fit this geometry in direction {direction.name}, "
                              f"{dtype}")
         return Choice(kernel, splits, "set by use_conv_kernel")
-    return _first_rule(g, direction, dtype, multiprocessors)
+    return _first_rule(g, direction, dtype, multiprocessors, tensor_cores)
 
 
 @functools.lru_cache(maxsize=4096)
-def _first_rule(g: Conv2dGeometry, direction: Direction, dtype: np.dtype, multiprocessors: int) -> Choice:
+def _first_rule(g: Conv2dGeometry, direction: Direction, dtype: np.dtype, multiprocessors: int,
+                tensor_cores: bool) -> Choice:
     sizes = sizes_of(g, direction)
     rule = next(rule for rule in RULES if direction in rule.directions and fits(rule.kernel, g, direction, dtype)
-                and rule.holds(sizes, multiprocessors))
-    if rule.kernel not in TILES[dtype]:
+                and (tensor_cores or rule.kernel not in TENSOR_TILES) and rule.holds(sizes, multiprocessors))
+    tile = (TENSOR_TILES | TILES[dtype]).get(rule.kernel)
+    if tile is None:
         return Choice(rule.kernel, 1, rule.reason)
-    _, rows, columns, *_ = TILES[dtype][rule.kernel]
+    _, rows, columns, *_ = tile
     splits = shared_out(_blocks(sizes, rows, columns), sizes.depth, multiprocessors, _LEAST_DEPTH[direction])
     return Choice(rule.kernel, splits, rule.reason)
 

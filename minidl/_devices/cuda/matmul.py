@@ -1,4 +1,4 @@
-"""Matrix products and Linear on the GPU: cuda/gemm.cu, and which of its kernels in gemm_table.py."""
+"""Matrix products and Linear on the GPU: cuda/gemm.cu and gemm_tf32.cu, and which of their kernels in gemm_table.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from minidl._devices.reference.matmul import check_linear, check_matmul
 from minidl._ext.device_array import DeviceArray, Layout
 
+from . import precision
 from .arrays import SUFFIX, THREADS, ArraysCUDA, shown
-from .gemm_table import Tile, plan
+from .gemm_table import TENSOR_TILES, Tile, plan, shared_bytes
 
 _ROWS_OF_A_SPLIT = 1024  # in linear_backward_bias, at least
 
@@ -92,7 +93,9 @@ class MatmulCUDA(ArraysCUDA):
         elif N == 1 and a_k == 1 and bias is None:
             self._gemv(output, a, b, bias, a_m, b_k, M, K, stacks)
         else:
-            tile, splits = plan(M, N, K, stacks.size, a.dtype, self.runtime.multiprocessors)
+            tensor_cores = (precision.allow_in_matmul and a.dtype == np.float32
+                            and self.runtime.capability >= precision.OLDEST_TENSOR_CORES)
+            tile, splits = plan(M, N, K, stacks.size, a.dtype, self.runtime.multiprocessors, tensor_cores)
             self._gemm_tiles(tile, splits, output, a, b, bias, M, N, K, stacks, operands)
         return output
 
@@ -113,8 +116,12 @@ class MatmulCUDA(ArraysCUDA):
         vectors = (in_vectors(a, a_m, a_k, M, K, operands[0][0]), in_vectors(b, b_n, b_k, N, K, operands[1][0]))
         parts = output if splits == 1 else self.empty((splits, output.size), output.dtype)
         gemm = struct.pack("4q10i", a_m, a_k, b_n, b_k, M, N, K, tiles_m, tiles_n, splits, depth, *vectors, 0)
-        self.launch("gemm", f"gemm_{tile.kernel}_{SUFFIX[output.dtype]}", (tiles_m * tiles_n * splits * stacks.size, 1),
-                    (tile.threads, 1, 1), parts, a, b, bias if splits == 1 else None, gemm, stacks)
+        file, kernel, shared = "gemm", tile.kernel, 0
+        if tile in TENSOR_TILES:
+            file, kernel = "gemm_tf32", kernel + "_" + "NK"[a_k == 1] + "NK"[b_k == 1]
+            shared = shared_bytes(a_k == 1, tile.rows, b_k == 1, tile.columns)
+        self.launch(file, f"gemm_{kernel}_{SUFFIX[output.dtype]}", (tiles_m * tiles_n * splits * stacks.size, 1),
+                    (tile.threads, 1, 1), parts, a, b, bias if splits == 1 else None, gemm, stacks, shared=shared)
         if splits > 1:
             self._gemm_sum(output, parts, bias, splits, N)
 
