@@ -8,8 +8,8 @@ found it says so and succeeds, unless --require is given.
 
 Each ``*.cu`` is compiled as minidl does it: ``common.cuh`` is put in front of its text, and what a line
 ``// minidl-uses: NAME.cuh ...`` in it names.  A line ``// minidl-min-arch: 80`` leaves out the older architectures;
-``// minidl-stack: 40`` allows its kernels so many bytes of stack, and says why: CUDA's own sin and cos of doubles have an
-array for large arguments.
+``// minidl-stack: 40`` allows its kernels so many bytes of stack, and says why: CUDA's own sin and cos of doubles have
+an array for large arguments.
 """
 
 from __future__ import annotations
