@@ -29,6 +29,7 @@ from .matmul import sum_block
 
 _MOST = 1 << 31  # numbers of an array
 _DIRECT_THREADS = 128
+_DEPTHWISE_ROWS = 4  # pixels of a thread, `ROWS` in cuda/conv2d_depthwise.cu
 
 
 class ConvCUDA(ArraysCUDA):
@@ -113,6 +114,11 @@ class ConvCUDA(ArraysCUDA):
         if choice.kernel == "direct":
             self._conv2d_direct(g, FORWARD, output, None, input, None, weight, bias, relu)
             return output
+        if choice.kernel == "depthwise":
+            threads = g.N * g.OC * -(-g.OH // _DEPTHWISE_ROWS) * g.OW
+            self.launch_each("conv2d_depthwise", f"conv2d_depthwise_forward_{SUFFIX[input.dtype]}", threads, output, input,
+                             weight, bias, _fields(g), relu, threads)
+            return output
         self._conv2d_tiles(choice, FORWARD, g, output, None, weight, input, None, bias, relu)
         return output
 
@@ -125,6 +131,10 @@ class ConvCUDA(ArraysCUDA):
         if choice.kernel == "direct":
             self._conv2d_direct(g, BACKWARD_INPUT, grad_input, None, grad_output, codes, weight, None, False)
             return grad_input
+        if choice.kernel == "depthwise":
+            self.launch_each("conv2d_depthwise", f"conv2d_depthwise_backward_input_{SUFFIX[weight.dtype]}",
+                             grad_input.size, grad_input, grad_output, weight, _fields(g), grad_input.size)
+            return grad_input
         self._conv2d_tiles(choice, BACKWARD_INPUT, g, grad_input, None, weight, grad_output, codes, None, False)
         return grad_input
 
@@ -136,16 +146,21 @@ class ConvCUDA(ArraysCUDA):
         grad_weight = self.empty(g.weight_shape, input.dtype)
         grad_bias = self.empty((g.OC,), input.dtype) if biased else None
         choice = self._conv2d_choice(g, BACKWARD_WEIGHT, input.dtype, codes is not None)
+        if choice.kernel == "depthwise":
+            splits = max(1, min(g.N, 4 * self.runtime.multiprocessors // g.OC))
+            parts = grad_weight if splits == 1 else self.empty((splits, grad_weight.size), input.dtype)
+            self.launch("conv2d_depthwise", f"conv2d_depthwise_backward_weight_{SUFFIX[input.dtype]}",
+                        (g.OC * splits, 1), (THREADS, 1, 1), parts, grad_output, input, _fields(g))
+            if splits > 1:
+                self._conv2d_sum(grad_weight, None, parts, None, splits, g.OC, 1, False)
+            return grad_weight, None
         self._conv2d_tiles(choice, BACKWARD_WEIGHT, g, grad_weight, grad_bias, grad_output, input, codes, None, False)
         return grad_weight, grad_bias
 
     def _conv2d_choice(self, g: Conv2dGeometry, direction: Direction, dtype: np.dtype, pooled: bool = False) -> Choice:
         """The kernel that the table names; no kernel on tensor cores reads a gradient that is ``pooled``."""
-        return choose(g, direction, dtype, self.runtime.multiprocessors, not pooled and self.tensor_cores_in_conv2d())
-
-    def tensor_cores_in_conv2d(self) -> bool:
-        """Whether the table may name a kernel on tensor cores."""
-        return precision.allow_in_convolution and self.runtime.capability >= precision.OLDEST_TENSOR_CORES
+        tensor_cores = not pooled and precision.tensor_cores_in_convolution(self.runtime.capability)
+        return choose(g, direction, dtype, self.runtime.multiprocessors, tensor_cores)
 
     def _conv2d_direct(self, g: Conv2dGeometry, direction: Direction, output: DeviceArray, codes: DeviceArray | None,
                        image: DeviceArray, image_codes: DeviceArray | None, weight: DeviceArray,

@@ -31,7 +31,7 @@ TILES = {
 }
 # Those of cuda/conv2d_tf32.cu, on tensor cores.
 TENSOR_TILES = {tile.kernel: tile for tile in gemm_table.TENSOR_TILES}
-KERNELS = ("direct", "tf32_large", "tf32_medium", "large", "medium", "wide", "small")
+KERNELS = ("direct", "depthwise", "tf32_large", "tf32_medium", "large", "medium", "wide", "small")
 MOST_TAPS = 1536  # of an output channel, in the direct kernel: eight channels of them are 48 KB of shared memory
 _LEAST_DEPTH = {FORWARD: 512, BACKWARD_INPUT: 512, BACKWARD_WEIGHT: 128}  # products for a block, where several share
 
@@ -81,6 +81,8 @@ def _few_channels(sizes: Sizes, multiprocessors: int) -> bool:
 
 
 RULES = (
+    Rule("depthwise", _ALL, lambda sizes, multiprocessors: True,
+         "one input channel per group: nothing that a matrix product could share"),
     Rule("direct", (FORWARD, BACKWARD_INPUT), _few_channels,
          "at most 16 channels: pixels in threads, channels in registers, and what follows in the same pass"),
     Rule("tf32_large", _ALL, _fills("tf32_large"), "tensor cores may be used, and tiles of 128 x 128 occupy the GPU"),
@@ -114,6 +116,8 @@ def fits(kernel: str, g: Conv2dGeometry, direction: Direction, dtype: np.dtype) 
         channels, strides = (g.C, 1) if direction is FORWARD else (g.OC, g.stride_h * g.stride_w)
         return (dtype == _FLOAT32 and g.groups == 1 and direction is not BACKWARD_WEIGHT and strides == 1
                 and channels * g.KH * g.KW <= MOST_TAPS)
+    if kernel == "depthwise":
+        return g.groups == g.C > 1
     if kernel in TENSOR_TILES:
         return dtype == _FLOAT32
     return kernel in TILES[dtype]

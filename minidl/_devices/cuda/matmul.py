@@ -93,8 +93,7 @@ class MatmulCUDA(ArraysCUDA):
         elif N == 1 and a_k == 1 and bias is None:
             self._gemv(output, a, b, bias, a_m, b_k, M, K, stacks)
         else:
-            tensor_cores = (precision.allow_in_matmul and a.dtype == np.float32
-                            and self.runtime.capability >= precision.OLDEST_TENSOR_CORES)
+            tensor_cores = a.dtype == np.float32 and precision.tensor_cores_in_matmul(self.runtime.capability)
             tile, splits = plan(M, N, K, stacks.size, a.dtype, self.runtime.multiprocessors, tensor_cores)
             self._gemm_tiles(tile, splits, output, a, b, bias, M, N, K, stacks, operands)
         return output
