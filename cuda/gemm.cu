@@ -250,9 +250,15 @@ __device__ __forceinline__ void gemm_each(T* output, const T* a, const T* b, i64
     }
 }
 
-// Two blocks to a multiprocessor: one multiplies while the other waits for its numbers.
+// Two blocks to a multiprocessor: one multiplies while the other waits for its numbers.  For sm_80 the compiler then keeps
+// two numbers of the largest tile in memory, which costs more than it gains.
+#if __CUDA_ARCH__ == 800
+#define BLOCKS 1
+#else
+#define BLOCKS 2
+#endif
 #define TILES(T, name, BM, BN, BK, TM, TN)                                                                        \
-    extern "C" __global__ void __launch_bounds__(BM / TM * BN / TN, 2)                                            \
+    extern "C" __global__ void __launch_bounds__(BM / TM * BN / TN, BLOCKS)                                       \
     gemm_##name##_##T(T* output, const T* a, const T* b, const T* bias, Gemm g, Layout stacks) {                  \
         gemm_tile<T, BM, BN, BK, TM, TN>(output, a, b, bias, g, stacks);                                          \
     }
