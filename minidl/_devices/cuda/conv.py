@@ -116,8 +116,8 @@ class ConvCUDA(ArraysCUDA):
             return output
         if choice.kernel == "depthwise":
             threads = g.N * g.OC * -(-g.OH // _DEPTHWISE_ROWS) * g.OW
-            kernel = f"conv2d_depthwise_forward_{SUFFIX[input.dtype]}"
-            self.launch_each("conv2d_depthwise", kernel, threads, output, input, weight, bias, _fields(g), relu, threads)
+            name = f"conv2d_depthwise_forward_{SUFFIX[input.dtype]}"
+            self.launch_each("conv2d_depthwise", name, threads, output, input, weight, bias, _fields(g), relu, threads)
             return output
         self._conv2d_tiles(choice, FORWARD, g, output, None, weight, input, None, bias, relu)
         return output
