@@ -121,9 +121,10 @@ __device__ __forceinline__ T warp_max(T value) {
 
 // ---- products of tiles in shared memory: gemm.cu and conv2d.cu ----------------------------------------------------
 
-// Number i of those of a tile's rows (or columns) that thread t of SHARING owns: V neighbours, then V others, ...
-template <int SHARING, int V>
+// Number i of the COUNT of a tile's rows (or columns) that thread t of SHARING owns: 16 bytes of neighbours, then others.
+template <int COUNT, int SHARING, class T>
 __device__ __forceinline__ int owned(int i, int t) {
+    enum { V = COUNT < WIDTH<T> ? COUNT : WIDTH<T> };
     return i / V * (SHARING * V) + t * V + i % V;
 }
 
@@ -131,19 +132,39 @@ __device__ __forceinline__ int owned(int i, int t) {
 template <class T, int A_LENGTH, int B_LENGTH, int BK, int TM, int TN, int ROWS, int COLUMNS>
 __device__ __forceinline__ void multiply(T (&sum)[TM][TN], const T (*a_tile)[A_LENGTH], const T (*b_tile)[B_LENGTH], int ty,
                                          int tx) {
-    enum { V = 16 / sizeof(T) };
 #pragma unroll 2    // all of it at once takes more registers than two blocks of 256 threads have for 8 x 8 sums
     for (int k = 0; k < BK; ++k) {
         T a[TM], b[TN];
 #pragma unroll
-        for (int i = 0; i < TM; ++i) a[i] = a_tile[k][owned<ROWS, V>(i, ty)];
+        for (int i = 0; i < TM; ++i) a[i] = a_tile[k][owned<TM, ROWS, T>(i, ty)];
 #pragma unroll
-        for (int j = 0; j < TN; ++j) b[j] = b_tile[k][owned<COLUMNS, V>(j, tx)];
+        for (int j = 0; j < TN; ++j) b[j] = b_tile[k][owned<TN, COLUMNS, T>(j, tx)];
 #pragma unroll
         for (int i = 0; i < TM; ++i)
 #pragma unroll
             for (int j = 0; j < TN; ++j) sum[i][j] += a[i] * b[j];
     }
+}
+
+// The sum of parts[i * step] for i = first, first + 1, ... below `last`, shared out over up to 8 threads in y, each of
+// which adds up every blockDim.y-th part; whole where threadIdx.y is 0.  All threads of the block come here.
+template <class T>
+__device__ __forceinline__ T sum_of_parts(const T* parts, i64 step, int first, int last) {
+    __shared__ T sums[8][33];
+    T sum[4] = {};
+    int i = first + threadIdx.y;
+    const int lanes = blockDim.y;
+    for (; i + 3 * lanes < last; i += 4 * lanes)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sum[j] += parts[(i + j * lanes) * step];
+    for (; i < last; i += lanes) sum[0] += parts[i * step];
+    T whole = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    if (lanes == 1) return whole;
+    sums[threadIdx.y][threadIdx.x] = whole;
+    __syncthreads();
+    whole = T(0);
+    for (int lane = 0; lane < lanes; ++lane) whole += sums[lane][threadIdx.x];
+    return whole;
 }
 
 // ---- teams: threads of a block that share a result ---------------------------------------------------------------

@@ -8,28 +8,16 @@
 // the most products for each number read, one for matrices of a few hundred rows, and one whose warps share out k, so that
 // even a product of 64 x 120 numbers has work for 32 blocks.  Where that is not enough, `splits` blocks share out the k of
 // one tile; each writes its part, and gemm_sum adds the parts in their order: the same bits every time.
-// minidl/_devices/cuda/matmul.py chooses.
-
-// strides in numbers; *_vectors: 16 bytes at once can be read along the direction whose stride is 1
-struct Gemm {
-    i64 a_m, a_k, b_n, b_k;
-    int M, N, K;
-    int tiles_m, tiles_n, splits, k_of_split;
-    int a_vectors, b_vectors, relu;
-};
-
-// 16 bytes
-template <class T> struct VectorOf;
-template <> struct VectorOf<f32> { typedef float4 type; };
-template <> struct VectorOf<f64> { typedef double2 type; };
+// minidl/_devices/cuda/gemm_table.py chooses.
+//
+// minidl-uses: gemm.cuh
 
 // ROWS x BK numbers of an operand: from device memory into registers, and from there to tile[k][row].
 template <class T, int ROWS, int BK, int THREADS>
 struct Loader {
-    enum { V = 16 / sizeof(T), EACH = ROWS * BK / THREADS, VECTORS = EACH / V };
-    typedef typename VectorOf<T>::type Vector;
+    enum { V = WIDTH<T>, VECTORS = ROWS * BK / THREADS / V };
     const T* x;     // the first number of the step
-    __align__(16) T held[EACH];
+    Lanes<T, V> held[VECTORS];
 
     // Row and k of the first number of vector i of this thread; the vector runs along k or along the rows.
     __device__ __forceinline__ static void where(int i, bool along_k, int& row, int& k) {
@@ -47,14 +35,13 @@ struct Loader {
             where(i, along_k, row, k);
             const T* from = x + row * row_step + k * k_step;
             if (vectors) {
-                Vector vector = Vector();
-                if (row < rows && k < depth) vector = *reinterpret_cast<const Vector*>(from);
-                *reinterpret_cast<Vector*>(held + i * V) = vector;
+                held[i] = Lanes<T, V>();
+                if (row < rows && k < depth) held[i] = lanes<V>(from, 0);
             } else {
                 const i64 step = along_k ? 1 : row_step;
                 const int left = row < rows && k < depth ? (along_k ? depth - k : rows - row) : 0;
 #pragma unroll
-                for (int v = 0; v < V; ++v, from += step) held[i * V + v] = v < left ? *from : T(0);
+                for (int v = 0; v < V; ++v, from += step) held[i].lane[v] = v < left ? *from : T(0);
             }
         }
         x += BK * k_step;
@@ -67,39 +54,10 @@ struct Loader {
             int row, k;
             where(i, along_k, row, k);
 #pragma unroll
-            for (int v = 0; v < V; ++v) tile[along_k ? k + v : k][along_k ? row : row + v] = held[i * V + v];
+            for (int v = 0; v < V; ++v) tile[along_k ? k + v : k][along_k ? row : row + v] = held[i].lane[v];
         }
     }
 };
-
-// The part of the whole that a block computes.
-struct Place {
-    int m0, n0, z, k0, k1;
-    i64 output;     // where matrix z, or its part, begins in the output
-
-    __device__ __forceinline__ Place(const Gemm& g, int BM, int BN) {
-        int block = blockIdx.x;
-        const int tiles = g.tiles_m * g.tiles_n;
-        const int tile = block % tiles;
-        block /= tiles;
-        const int split = block % g.splits;
-        z = block / g.splits;
-        // Bands of eight tiles: neighbours in time read the same rows and columns, which then are in the cache.
-        const int band = tile / (8 * g.tiles_n), first = 8 * band, height = min(8, g.tiles_m - first);
-        const int inside = tile - first * g.tiles_n;
-        m0 = (first + inside % height) * BM;
-        n0 = inside / height * BN;
-        k0 = split * g.k_of_split;
-        k1 = min(g.K, k0 + g.k_of_split);
-        output = ((i64)split * (gridDim.x / (tiles * g.splits)) + z) * g.M * g.N;
-    }
-};
-
-template <class T>
-__device__ __forceinline__ T finished(T sum, const T* bias, int n, int relu) {
-    if (bias) sum += bias[n];
-    return relu && sum <= T(0) ? T(0) : sum;
-}
 
 // output (splits, batch, M, N); a, b (batch, M, K), (batch, K, N) with strides; bias (N) or null; operands 0, 1 of `stacks`
 // are a and b, its numbers the matrices of the stack.
@@ -111,7 +69,7 @@ __device__ __forceinline__ T finished(T sum, const T* bias, int n, int relu) {
 template <class T, int BM, int BN, int BK, int TM, int TN>
 __device__ __forceinline__ void gemm_tile(T* output, const T* a, const T* b, const T* bias, const Gemm& g,
                                           const Layout& stacks) {
-    enum { COLUMNS = BN / TN, THREADS = BM / TM * COLUMNS, V = 16 / sizeof(T), PAD = V };
+    enum { COLUMNS = BN / TN, THREADS = BM / TM * COLUMNS, V = WIDTH<T>, PAD = V };
     __shared__ __align__(16) T a_tile[2][BK][BM + PAD];
     __shared__ __align__(16) T b_tile[2][BK][BN + PAD];
     const Place place_of(g, BM, BN);
@@ -156,14 +114,23 @@ __device__ __forceinline__ void gemm_tile(T* output, const T* a, const T* b, con
     output += place_of.output;
 #pragma unroll
     for (int i = 0; i < TM; ++i) {
-        const int row = owned<BM / TM, V>(i, ty);
+        const int row = owned<TM, BM / TM, T>(i, ty);
         if (row >= rows) continue;
+        T* output_row = output + (i64)(place_of.m0 + row) * g.N + place_of.n0;
 #pragma unroll
-        for (int j = 0; j < TN; ++j) {
-            const int n = owned<COLUMNS, V>(j, tx);
-            if (n < columns)
-                output[(i64)(place_of.m0 + row) * g.N + place_of.n0 + n] =
-                    finished(sum[i][j], bias, place_of.n0 + n, g.relu);
+        for (int j = 0; j < TN; j += V) {
+            const int n = owned<TN, COLUMNS, T>(j, tx);
+            Lanes<T, V> values;
+#pragma unroll
+            for (int v = 0; v < V; ++v)
+                values.lane[v] = n + v < columns ? finished(sum[i][j + v], bias, place_of.n0 + n + v, g.relu) : T(0);
+            if (g.N % V == 0) {
+                if (n < columns) put_lanes(output_row + n, 0, values);
+            } else {
+#pragma unroll
+                for (int v = 0; v < V; ++v)
+                    if (n + v < columns) output_row[n + v] = values.lane[v];
+            }
         }
     }
 }
@@ -224,15 +191,14 @@ __device__ __forceinline__ void gemm_thin_tile(T* output, const T* a, const T* b
     }
 }
 
-// output (count) = the sum over parts (splits, count), then bias (N) or null for the last dimension, then relu
+// output (count) = the sum over parts (splits, count), then bias (N) or null for the last dimension, then relu.
+// A block has blockDim.x of the numbers, and several threads for each where there are many parts.
 template <class T>
 __device__ __forceinline__ void gemm_sum_of_parts(T* output, const T* parts, const T* bias, int splits, int N, int relu,
                                                   int count) {
-    FOR_EACH(i, count) {
-        T sum = T(0);
-        for (int split = 0; split < splits; ++split) sum += parts[(i64)split * count + i];
-        output[i] = finished(sum, bias, i % N, relu);
-    }
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    const T sum = sum_of_parts(parts + i, count, 0, i < count ? splits : 0);
+    if (threadIdx.y == 0 && i < count) output[i] = finished(sum, bias, i % N, relu);
 }
 
 // output (count = batch * M) = a (batch, M, K) @ x (batch, K): a's rows lie along k, and a warp computes one number.
@@ -258,31 +224,14 @@ __device__ __forceinline__ void gemv_rows(T* output, const T* a, const T* x, con
     }
 }
 
-// parts (splits, N) = sums over the rows of grad_output (M, N): block (32, 8) adds up 32 columns of the rows of one split.
+// parts (splits, N) = sums over the rows of grad_output (M, N): a block adds up 32 columns of the rows of one split.
 template <class T>
 __device__ __forceinline__ void column_sums(T* parts, const T* grad_output, i64 m_step, i64 n_step, int M, int N,
                                             int rows_of_split, int blocks_of_split) {
-    __shared__ T sums[8][33];
     const int split = blockIdx.x / blocks_of_split, n = blockIdx.x % blocks_of_split * 32 + threadIdx.x;
-    const int end = min(M, (split + 1) * rows_of_split);
-    T sum[2] = {};
-    if (n < N) {
-        const T* column = grad_output + n * n_step;
-        int m = split * rows_of_split + threadIdx.y;
-        for (; m + 8 < end; m += 16) {
-            sum[0] += column[m * m_step];
-            sum[1] += column[(m + 8) * m_step];
-        }
-        if (m < end) sum[0] += column[m * m_step];
-    }
-    sums[threadIdx.y][threadIdx.x] = sum[0] + sum[1];
-    __syncthreads();
-    if (threadIdx.y == 0 && n < N) {
-        T whole = T(0);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) whole += sums[i][threadIdx.x];
-        parts[(i64)split * N + n] = whole;
-    }
+    const int first = split * rows_of_split;
+    const T sum = sum_of_parts(grad_output + n * n_step, m_step, first, n < N ? min(M, first + rows_of_split) : first);
+    if (threadIdx.y == 0 && n < N) parts[(i64)split * N + n] = sum;
 }
 
 // output (batch, M, N) = a @ b of integers, each number by itself: sums wrap around, and of bools they are "any".
@@ -301,9 +250,15 @@ __device__ __forceinline__ void gemm_each(T* output, const T* a, const T* b, i64
     }
 }
 
-// Two blocks to a multiprocessor: one multiplies while the other waits for its numbers.
+// Two blocks to a multiprocessor: one multiplies while the other waits for its numbers.  For sm_80 the compiler then keeps
+// two numbers of the largest tile in memory, which costs more than it gains.
+#if __CUDA_ARCH__ == 800
+#define BLOCKS 1
+#else
+#define BLOCKS 2
+#endif
 #define TILES(T, name, BM, BN, BK, TM, TN)                                                                        \
-    extern "C" __global__ void __launch_bounds__(BM / TM * BN / TN, 2)                                            \
+    extern "C" __global__ void __launch_bounds__(BM / TM * BN / TN, BLOCKS)                                       \
     gemm_##name##_##T(T* output, const T* a, const T* b, const T* bias, Gemm g, Layout stacks) {                  \
         gemm_tile<T, BM, BN, BK, TM, TN>(output, a, b, bias, g, stacks);                                          \
     }
@@ -313,7 +268,7 @@ TILES(f64, large, 64, 64, 8, 4, 4)
 TILES(f64, medium, 32, 32, 16, 4, 2)
 
 #define KERNELS(T)                                                                                                \
-    extern "C" __global__ void __launch_bounds__(256)                                                             \
+    extern "C" __global__ void __launch_bounds__(256, 2)                                                          \
     gemm_thin_##T(T* output, const T* a, const T* b, const T* bias, Gemm g, Layout stacks) {                      \
         gemm_thin_tile<T>(output, a, b, bias, g, stacks);                                                         \
     }                                                                                                             \

@@ -60,13 +60,14 @@ __device__ __forceinline__ void cross_entropy_kernel(T* loss, T* log_probs, T* t
         const int row = first + team.team, last = row < rows ? C : 0;
         const unsigned n = row / inner;
         const i64 at = (i64)n * C * inner + (row - n * inner);
+        const T* x = input + at;
         Peak<T> peak = no_peak<T>();
-        for (int c = team.lane; c < last; c += lanes) peak = with_number(peak, input[at + (i64)c * inner]);
+        for (int c = team.lane; c < last; c += lanes) peak = with_number(peak, x[(i64)c * inner]);
         peak = combined(peak, team, shared_peaks, Higher());
         const T log_of_sum = log_sum(peak);
         f64 smooth = 0;
         for (int c = team.lane; c < last; c += lanes) {
-            const T log_prob = input[at + (i64)c * inner] - peak.max - log_of_sum;
+            const T log_prob = x[(i64)c * inner] - peak.max - log_of_sum;
             log_probs[at + (i64)c * inner] = log_prob;
             if (smoothing > 0) smooth -= f64(log_prob) * (weight ? f64(weight[c]) : 1.0);
         }
@@ -77,8 +78,8 @@ __device__ __forceinline__ void cross_entropy_kernel(T* loss, T* log_probs, T* t
         if (t != ignore_index) {
             const f64 w = weight_of(weight, t, C);
             weights += w;
-            term = w == w && t >= 0 && t < C ? -f64(input[at + t * inner] - peak.max - log_of_sum) * w : w;
-            if (smoothing > 0) term = (1 - smoothing) * term + each * smooth;
+            term = w == w && t >= 0 && t < C ? -f64(x[t * inner] - peak.max - log_of_sum) * w : w;
+            term = (1 - smoothing) * term + each * smooth;
         }
         terms += term;
         if (reduction == NONE) loss[row] = T(term);
@@ -187,7 +188,7 @@ __device__ __forceinline__ void nll_loss_backward_kernel(T* grad_input, const T*
 }
 
 #define KERNELS(T)                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(256)                                                               \
+    extern "C" __global__ void __launch_bounds__(256, 4) /* without the 4 nvcc spills registers, on sm_80 */          \
     cross_entropy_##T(T* loss, T* log_probs, T* total_weight, f64* partial, const T* input, const void* target,     \
                       int narrow, const T* weight, i64 ignore_index, int reduction, f64 smoothing, f64 each, int lanes,       \
                       int columns, int C, int inner, int rows) {                                                    \

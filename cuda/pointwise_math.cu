@@ -1,6 +1,8 @@
 // Elementwise operations in which arithmetic takes more time than memory: exponentials, powers, angles, divisions of
 // integers.  As in pointwise.cu the operation is an argument, in the order of minidl/_devices/cuda/pointwise.py, and an
 // argument that is a number comes as a null pointer and a value.
+//
+// minidl-stack: 40 (sin, cos and tan of doubles reduce large arguments with an array)
 
 enum Math {
     EXP, EXPM1, LOG, LOG1P, LOG2, LOG10, SIN, COS, TAN, ASIN, ACOS, ATAN, SINH, COSH, TANH, ERF, SIGMOID, GELU, LOG_SIGMOID,

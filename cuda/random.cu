@@ -43,6 +43,12 @@ __device__ __forceinline__ f64 uniform(const Words& w, int k, f64) { return (w.w
 __device__ __forceinline__ f32 positive(const Words& w, int k, f32) { return (f32(w.of[k]) + 1) * 0x1p-32f; }
 __device__ __forceinline__ f64 positive(const Words& w, int k, f64) { return 1 - uniform(w, k, 0.0); }
 
+// Of pi * x: nothing has to be reduced by an inexact pi.
+__device__ __forceinline__ f32 cosine_pi(f32 x) { return cospif(x); }
+__device__ __forceinline__ f64 cosine_pi(f64 x) { return cospi(x); }
+__device__ __forceinline__ f32 sine_pi(f32 x) { return sinpif(x); }
+__device__ __forceinline__ f64 sine_pi(f64 x) { return sinpi(x); }
+
 // output  (count,)  low + (high - low) * u, never high
 template <class T>
 __device__ __forceinline__ void uniform_kernel(T* output, T low, T high, int count, const Philox& p) {
@@ -68,10 +74,10 @@ __device__ __forceinline__ void normal_kernel(T* output, T mean, T std, int coun
 #pragma unroll
         for (int k = 0; k < each; k += 2) {
             const T radius = std * sqrt(T(-2) * log(positive(w, k, T(0))));
-            const T angle = T(6.283185307179586) * uniform(w, k + 1, T(0));
+            const T half_turns = 2 * uniform(w, k + 1, T(0));
             const unsigned at = each * i + k;
-            if (at < (unsigned)count) output[at] = mean + radius * cos(angle);
-            if (at + 1 < (unsigned)count) output[at + 1] = mean + radius * sin(angle);
+            if (at < (unsigned)count) output[at] = mean + radius * cosine_pi(half_turns);
+            if (at + 1 < (unsigned)count) output[at + 1] = mean + radius * sine_pi(half_turns);
         }
     }
 }

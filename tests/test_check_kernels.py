@@ -56,6 +56,13 @@ def test_launch_bounds_and_the_oldest_architecture_are_read_from_the_source(tool
     assert tool.oldest_architecture("") == 75
 
 
+def test_stack_that_a_file_accounts_for_is_no_problem(tool):
+    _, fill = tool.read_report(REPORT)
+    assert tool.allowed_stack("// minidl-stack: 40 (why)") == 40 and tool.allowed_stack("") == 0
+    assert [problem.split(" ")[0] for problem in tool.problems(fill, None, stack=40)] == ["spills"]
+    assert [problem.split(" ")[0] for problem in tool.problems(fill, None, stack=39)] == ["spills", "uses"]
+
+
 def test_without_nvcc_nothing_fails_unless_it_is_required(tool, monkeypatch, capsys):
     monkeypatch.setattr("shutil.which", lambda *arguments, **options: None)
     assert tool.main([]) == 0

@@ -71,6 +71,36 @@ def view(gpu, x, how):
     return held.view(x.shape, None, x.itemsize)
 
 
+@pytest.mark.parametrize("kernel", ["tf32_large", "tf32_medium"])
+@pytest.mark.parametrize("left", ["rows", "columns", "gaps", "shifted"])
+@pytest.mark.parametrize("right", ["rows", "columns", "gaps", "shifted"])
+@pytest.mark.parametrize("shape", [(36, 40, 24), (35, 133, 70)], ids=str)
+def test_tensor_cores(gpu, kernel, left, right, shape):
+    """TF32 keeps ten bits: errors of 5e-4 of each product, of random signs."""
+    M, K, N = shape
+    a, b = random((M, K), np.float32), random((K, N), np.float32, 1)
+    expected = a.astype(np.float64) @ b.astype(np.float64)
+    for splits in (1, 2):
+        with use_gemm_kernel(kernel, splits):
+            got = gpu.to_host(gpu.matmul(view(gpu, a, left), view(gpu, b, right)))
+        np.testing.assert_allclose(got, expected, rtol=0, atol=1e-3 * np.abs(expected).max())
+
+
+def test_tensor_cores_round_to_the_nearest(gpu):
+    """What TF32 holds is multiplied without an error, and halves are rounded away from zero."""
+    a = np.array([[1 + 2.0**-10, 1 + 2.0**-11, 1 + 2.0**-12, -1 - 2.0**-11]], np.float32).repeat(16, axis=0)
+    with use_gemm_kernel("tf32_medium"):
+        got = gpu.to_host(gpu.matmul(gpu.from_host(a), gpu.from_host(np.eye(4, 8, dtype=np.float32))))
+    np.testing.assert_array_equal(got[:, :4], [[1 + 2.0**-10, 1 + 2.0**-10, 1, -1 - 2.0**-10]] * 16)
+
+
+def test_tensor_cores_are_used_where_they_are_allowed():
+    float32 = np.dtype(np.float32)
+    assert plan(4096, 4096, 4096, 1, float32, 132, True).tile.kernel == "tf32_large"
+    assert plan(256, 256, 4096, 1, float32, 132, True).tile.kernel == "tf32_medium"
+    assert plan(64, 10, 84, 1, float32, 132, True).tile.kernel == "thin"
+
+
 @FLOATS
 @pytest.mark.parametrize("shapes", [
     ((2, 3, 4), (2, 4, 5)), ((3, 1, 2, 4), (2, 4, 3)), ((2, 5, 4), (4, 3)), ((4,), (2, 4, 3)), ((2, 3, 4), (4,)),
@@ -153,12 +183,12 @@ def test_one_launch_for_each_product(gpu):
 
 def test_what_the_table_says():
     float32 = np.dtype(np.float32)
-    assert plan(4096, 4096, 4096, 1, float32, 132)[0].kernel == "large"
-    assert plan(4096, 4096, 4096, 1, float32, 132).splits == 1
-    assert plan(1024, 1024, 1024, 1, float32, 132).tile.kernel == "large"
-    assert plan(512, 512, 512, 1, float32, 132).tile.kernel == "thin"
-    assert plan(64, 120, 400, 1, float32, 132) == (plan(8, 8, 8, 1, float32, 132).tile, 1)
-    assert plan(256, 256, 100_000, 1, float32, 132).splits > 30
+    assert plan(4096, 4096, 4096, 1, float32, 132, False)[0].kernel == "large"
+    assert plan(4096, 4096, 4096, 1, float32, 132, False).splits == 1
+    assert plan(1024, 1024, 1024, 1, float32, 132, False).tile.kernel == "large"
+    assert plan(512, 512, 512, 1, float32, 132, False).tile.kernel == "thin"
+    assert plan(64, 120, 400, 1, float32, 132, False) == (plan(8, 8, 8, 1, float32, 132, False).tile, 1)
+    assert plan(256, 256, 100_000, 1, float32, 132, False).splits > 30
 
 
 def test_errors(gpu):

@@ -19,11 +19,7 @@ from minidl._devices.reference import Reference
 pytestmark = pytest.mark.cuda
 
 # What the CPU has and the GPU lacks.  Whoever writes a kernel takes its name out.
-GAPS: set[str] = {
-    # conv
-    "can_fuse_conv2d", "conv2d", "conv2d_backward_bias", "conv2d_backward_input", "conv2d_backward_weight",
-    "conv2d_relu", "conv2d_relu_max_pool2d", "conv2d_relu_max_pool2d_backward",
-}
+GAPS: set[str] = set()
 
 # Masks come from another generator on the GPU; tests/test_cuda_random.py looks at them.
 RANDOM = {"dropout"}

@@ -28,6 +28,7 @@ from cpython.tuple cimport PyTuple_GET_SIZE, PyTuple_New
 from libc.stdlib cimport realloc
 
 from minidl._ext.device_array cimport DeviceArray
+from minidl._ext.device_pool cimport Block
 from minidl._ext.storage cimport Storage
 
 import weakref

@@ -77,7 +77,8 @@ cdef class Op:
         for argument in args:
             if isinstance(argument, Tensor):
                 tensor = <Tensor>argument
-                if tensor.storage.exposed or (tensor.storage.bin < 0 and tensor.storage.owner is not None):
+                if tensor.storage.exposed or (tensor.storage.bin < 0 and tensor.storage.owner is not None
+                                              and type(tensor.storage.owner) is not Block):
                     return None
                 storages.append(tensor.storage)
         tensor = <Tensor>args[0]

@@ -14,6 +14,7 @@ import contextlib
 import functools
 import hashlib
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -22,13 +23,19 @@ from minidl import _cuda_sources
 
 OPTIONS = ("-O3", "-std=c++17")
 _DIGEST = 32  # bytes of SHA-256
+_USES = re.compile(r"^//\s*minidl-uses:\s*(.+)$", re.MULTILINE)
 
 
 def source(file: str) -> str:
-    """The text that is compiled for ``cuda/<file>.cu``: the shared text, then the file."""
+    """The text that is compiled for ``cuda/<file>.cu``: the shared texts, then the file.
+
+    ``common.cuh`` is shared by all; a line ``// minidl-uses: NAME.cuh ...`` in a file names others.
+    """
     folder = _cuda_sources.folder()
-    shared, text = folder / "common.cuh", folder / f"{file}.cu"
-    return f'#line 1 "{shared.name}"\n{shared.read_text()}\n#line 1 "{text.name}"\n{text.read_text()}'
+    text = folder / f"{file}.cu"
+    used = [name for line in _USES.findall(text.read_text()) for name in line.split()]
+    paths = [folder / name for name in ("common.cuh", *used)]
+    return "".join(f'#line 1 "{path.name}"\n{path.read_text()}\n' for path in (*paths, text))
 
 
 def files() -> list[str]:

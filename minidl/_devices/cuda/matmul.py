@@ -1,4 +1,4 @@
-"""Matrix products and Linear on the GPU: cuda/gemm.cu, and which of its kernels in gemm_table.py."""
+"""Matrix products and Linear on the GPU: cuda/gemm.cu and gemm_tf32.cu, and which of their kernels in gemm_table.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 from minidl._devices.reference.matmul import check_linear, check_matmul
 from minidl._ext.device_array import DeviceArray, Layout
 
+from . import precision
 from .arrays import SUFFIX, THREADS, ArraysCUDA, shown
-from .gemm_table import Tile, plan
+from .gemm_table import TENSOR_TILES, Tile, plan, shared_bytes
 
 _ROWS_OF_A_SPLIT = 1024  # in linear_backward_bias, at least
 
@@ -46,12 +47,12 @@ class MatmulCUDA(ArraysCUDA):
 
     def linear_backward_weight(self, grad_output: DeviceArray, input: DeviceArray) -> DeviceArray:
         """(..., out)^T @ (..., in) -> (out, in)"""
-        return self._product(transposed(self._rows(grad_output)), self._rows(input),
+        return self._product(transposed(self._as_rows(grad_output)), self._as_rows(input),
                              (grad_output.shape[-1], input.shape[-1]))
 
     def linear_backward_bias(self, grad_output: DeviceArray) -> DeviceArray:
         """(..., out) -> (out,)"""
-        x = self._rows(grad_output)
+        x = self._as_rows(grad_output)
         M, N = x.shape
         m_step, n_step = numbers(x)
         blocks = -(-N // 32)
@@ -62,10 +63,10 @@ class MatmulCUDA(ArraysCUDA):
             self.launch("gemm", f"column_sums_{SUFFIX[x.dtype]}", (blocks * splits, 1), (32, 8, 1), parts, x,
                         np.int64(m_step), np.int64(n_step), M, N, -(-M // splits), blocks)
         if splits > 1:
-            self._sum_of_parts(output, parts, None, splits, N)
+            self._gemm_sum(output, parts, None, splits, N)
         return output
 
-    def _rows(self, x: DeviceArray) -> DeviceArray:
+    def _as_rows(self, x: DeviceArray) -> DeviceArray:
         """x (..., n) as a matrix (rows, n)."""
         x = _matrix(x)
         return x if x.ndim == 2 else _joined(self.dense(x))
@@ -92,8 +93,9 @@ class MatmulCUDA(ArraysCUDA):
         elif N == 1 and a_k == 1 and bias is None:
             self._gemv(output, a, b, bias, a_m, b_k, M, K, stacks)
         else:
-            tile, splits = plan(M, N, K, stacks.size, a.dtype, self.runtime.multiprocessors)
-            self._tiles(tile, splits, output, a, b, bias, M, N, K, stacks, operands)
+            tensor_cores = a.dtype == np.float32 and precision.tensor_cores_in_matmul(self.runtime.capability)
+            tile, splits = plan(M, N, K, stacks.size, a.dtype, self.runtime.multiprocessors, tensor_cores)
+            self._gemm_tiles(tile, splits, output, a, b, bias, M, N, K, stacks, operands)
         return output
 
     def _gemv(self, output: DeviceArray, matrix: DeviceArray, vector: DeviceArray, bias: DeviceArray | None,
@@ -103,7 +105,7 @@ class MatmulCUDA(ArraysCUDA):
         self.launch("gemm", f"gemv_{SUFFIX[output.dtype]}", (blocks, 1), (THREADS, 1, 1), output, matrix, vector, bias,
                     np.int64(matrix_step), np.int64(vector_step), M, K, 0, stacks, output.size)
 
-    def _tiles(self, tile: Tile, splits: int, output: DeviceArray, a: DeviceArray, b: DeviceArray,
+    def _gemm_tiles(self, tile: Tile, splits: int, output: DeviceArray, a: DeviceArray, b: DeviceArray,
                bias: DeviceArray | None, M: int, N: int, K: int, stacks: Layout, operands: list[Any]) -> None:
         depth = -(-K // (splits * tile.depth)) * tile.depth  # of a split: whole steps
         splits = max(1, -(-K // depth)) if depth else 1
@@ -113,16 +115,26 @@ class MatmulCUDA(ArraysCUDA):
         vectors = (in_vectors(a, a_m, a_k, M, K, operands[0][0]), in_vectors(b, b_n, b_k, N, K, operands[1][0]))
         parts = output if splits == 1 else self.empty((splits, output.size), output.dtype)
         gemm = struct.pack("4q10i", a_m, a_k, b_n, b_k, M, N, K, tiles_m, tiles_n, splits, depth, *vectors, 0)
-        self.launch("gemm", f"gemm_{tile.kernel}_{SUFFIX[output.dtype]}", (tiles_m * tiles_n * splits * stacks.size, 1),
-                    (tile.threads, 1, 1), parts, a, b, bias if splits == 1 else None, gemm, stacks)
+        file, kernel, shared = "gemm", tile.kernel, 0
+        if tile in TENSOR_TILES:
+            file, kernel = "gemm_tf32", kernel + "_" + "NK"[a_k == 1] + "NK"[b_k == 1]
+            shared = shared_bytes(a_k == 1, tile.rows, b_k == 1, tile.columns)
+        self.launch(file, f"gemm_{kernel}_{SUFFIX[output.dtype]}", (tiles_m * tiles_n * splits * stacks.size, 1),
+                    (tile.threads, 1, 1), parts, a, b, bias if splits == 1 else None, gemm, stacks, shared=shared)
         if splits > 1:
-            self._sum_of_parts(output, parts, bias, splits, N)
+            self._gemm_sum(output, parts, bias, splits, N)
 
-    def _sum_of_parts(self, output: DeviceArray, parts: DeviceArray, bias: DeviceArray | None, splits: int,
+    def _gemm_sum(self, output: DeviceArray, parts: DeviceArray, bias: DeviceArray | None, splits: int,
                       N: int) -> None:
         """The second pass of a sum that several blocks share: their parts (splits, output.size), in their order."""
-        self.launch_each("gemm", f"gemm_sum_{SUFFIX[output.dtype]}", output.size, output, parts, bias, splits, N, 0,
-                         output.size)
+        block = sum_block(splits)
+        self.launch("gemm", f"gemm_sum_{SUFFIX[output.dtype]}", (-(-output.size // block[0]), 1), block, output, parts,
+                    bias, splits, N, 0, output.size)
+
+
+def sum_block(splits: int) -> tuple[int, int, int]:
+    """A block that adds up parts: more threads for a number where there are more parts of it."""
+    return (32, 8, 1) if splits > 8 else (THREADS, 1, 1)
 
 
 def numbers(x: DeviceArray) -> tuple[int, ...]:

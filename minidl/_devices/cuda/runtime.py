@@ -115,6 +115,7 @@ class Runtime:
         self.multiprocessors = int(self.device.multiprocessor_count)
         self.pool = DevicePool(self._take)
         self._functions: dict[tuple[str, str], Any] = {}
+        self._prepared: dict[tuple[str, str], int] = {}  # bytes of parameters that a function was prepared for
         self._modules: dict[str, Any] = {}
         self._in_use: list[tuple[Any, Any]] = []  # (event, what a copy before it reads or writes)
 
@@ -253,7 +254,11 @@ class Runtime:
         try:
             if shared > _STATIC_SHARED:
                 function.set_attribute(driver().function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, shared)
-            function._launch_kernel(grid, block, pack(arguments), shared, _thread.streams.get(self.index))
+            packed = pack(arguments)
+            if self._prepared.get((file, name)) != len(packed):
+                function.prepare([f"{len(packed)}s"])  # one struct: the parameters lie in it as C lays them out
+                self._prepared[file, name] = len(packed)
+            function.prepared_async_call(grid, block, _thread.streams.get(self.index), packed, shared_size=shared)
         except driver().Error as error:
             raise RuntimeError(f"CUDA error in the kernel {name} ({file}.cu): {error}; grid {grid}, block {block}, "
                                f"{shared} bytes of shared memory, {_told(arguments)}") from error
