@@ -5,6 +5,7 @@ cdef class Deferred:
     cdef readonly tuple chain           # names of the ops
     cdef readonly tuple shape
     cdef readonly object dtype          # NumPy's
+    cdef int number                     # of the dtype
     cdef readonly str function          # the device function that does them all
     cdef object backend
     cdef tuple raws                     # its arguments

@@ -128,6 +128,8 @@ cdef inline int typenum(object raw):
         return cnp.PyArray_TYPE(<cnp.ndarray>raw)
     if type(raw) is DeviceArray:
         return (<cnp.dtype>(<DeviceArray>raw).dtype).type_num
+    if type(raw) is Deferred:
+        return (<Deferred>raw).number
     return raw.dtype.num
 
 
@@ -153,11 +155,11 @@ cdef inline tuple shape_tuple(Tensor tensor):
 
 cpdef object memory_root(object raw):
     """Whatever owns the memory under a chain of views."""
-    cdef object base = raw.base
-    while isinstance(base, np.ndarray):
-        raw = base
-        base = raw.base
-    return raw if base is None else base
+    if not isinstance(raw, cnp.ndarray):
+        return raw if raw.base is None else raw.base
+    while isinstance(raw, cnp.ndarray) and cnp.PyArray_BASE(<cnp.ndarray>raw) != NULL:
+        raw = <object>cnp.PyArray_BASE(<cnp.ndarray>raw)
+    return raw
 
 
 cdef list _dtypes = [None] * (cnp.NPY_DOUBLE + 1)     # per number of a type

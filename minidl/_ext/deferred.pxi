@@ -82,6 +82,7 @@ cdef Deferred deferred(str function, tuple chain, tuple raws, list storages, tup
     result.storages = storages
     result.shape = shape
     result.dtype = raws[0].dtype
+    result.number = typenum(raws[0])
     result.backend = backend
     result.enter()
     return result

@@ -1,16 +1,23 @@
 # Node: one recorded op; the hooks on it.  A part of core.pyx, which includes it.
 
 cdef list _graveyard = []       # edges of nodes that are gone
-cdef bint _burying = False
+cdef int _burying = 0           # nodes that are going, one inside the other
+
+cdef enum:
+    DEEP = 50
 
 
-cdef bint leads_on(tuple edges) noexcept:
-    """Whether letting go of the edges may let go of another node."""
-    cdef Py_ssize_t i
-    for i in range(PyTuple_GET_SIZE(edges)):
-        if type(<object>PyTuple_GET_ITEM(edges, i)) is Node:
-            return True
-    return False
+cdef inline void fill_item(tuple made, Py_ssize_t i, object value) noexcept:
+    """Fill an empty place of a new tuple."""
+    Py_INCREF(value)
+    PyTuple_SET_ITEM(made, i, value)
+
+
+cdef inline void set_item(tuple made, Py_ssize_t i, object value) noexcept:
+    """Change a place of a tuple that nobody else has seen yet."""
+    cdef PyObject* before = PyTuple_GET_ITEM(made, i)
+    fill_item(made, i, value)
+    Py_XDECREF(before)
 
 
 cdef tuple nothings(Py_ssize_t n):
@@ -18,17 +25,8 @@ cdef tuple nothings(Py_ssize_t n):
     cdef tuple made = PyTuple_New(n)
     cdef Py_ssize_t i
     for i in range(n):
-        Py_INCREF(None)
-        PyTuple_SET_ITEM(made, i, None)
+        fill_item(made, i, None)
     return made
-
-
-cdef inline void set_item(tuple made, Py_ssize_t i, object value) noexcept:
-    """Fill a place of a tuple that nobody else has seen yet."""
-    cdef PyObject* before = PyTuple_GET_ITEM(made, i)
-    Py_INCREF(value)
-    PyTuple_SET_ITEM(made, i, value)
-    Py_XDECREF(before)
 
 
 @cython.final
@@ -38,17 +36,17 @@ cdef class Node:
 
     def __dealloc__(self):
         # A node may hold the last reference to the next, and so on for 200,000 of them: letting go of them one
-        # inside the other would overflow the C stack, so the edges are laid aside and let go of in a loop.
+        # inside the other would overflow the C stack, so at some depth the edges are laid aside, for a loop.
         global _burying
-        if self.edges is None or not leads_on(self.edges):
+        if self.edges is None:
             return
-        _graveyard.append(self.edges)
+        if _burying == DEEP:
+            _graveyard.append(self.edges)
+        _burying += 1
         self.edges = None
-        if not _burying:
-            _burying = True
-            while _graveyard:
-                _graveyard.pop()
-            _burying = False
+        while _burying == 1 and _graveyard:
+            _graveyard.pop()
+        _burying -= 1
 
     def name(self):
         """PyTorch's name of this step, such as ``AddBackward0``."""

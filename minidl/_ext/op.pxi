@@ -17,7 +17,7 @@ cdef class Op:
                   the default float), "compare"; "subtract" and "count" refuse bool, "bits" refuses fractions
     forward       ``forward(F, *raw_arguments)`` where the op is more than one device function
     defers        ``defers(backend, raw_arguments, needs_input_gradient)``: the shape of the result if it may wait, else
-                  None
+                  None; it is asked only for arrays of one dtype
     joins         {chain of ops: (device function, condition)}: what this op is together with a first argument that
                   waits, if ``condition(*further arguments)`` holds; it waits too if it has no condition (None), else
                   it is a pooling, whose gradient goes back as a ``PooledGrad``
@@ -74,9 +74,13 @@ cdef class Op:
         """A Deferred for this call, or None where it has to be computed at once."""
         cdef list storages = []
         cdef Tensor tensor
+        cdef int number = -1
         for argument in args:
             if isinstance(argument, Tensor):
                 tensor = <Tensor>argument
+                if number >= 0 and typenum(tensor.raw) != number:
+                    return None
+                number = typenum(tensor.raw)
                 if tensor.storage.exposed or (tensor.storage.bin < 0 and tensor.storage.owner is not None
                                               and type(tensor.storage.owner) is not Block):
                     return None
@@ -129,8 +133,7 @@ cdef class Op:
                 argument = tensor.raw
                 if recording and not needs:
                     needs = tensor.needs_grad()
-            Py_INCREF(argument)
-            PyTuple_SET_ITEM(raws, i, argument)
+            fill_item(raws, i, argument)
         if backend is None:
             raise TypeError(f"{self.name}(): expected a Tensor, got {', '.join(type(a).__name__ for a in args)}")
         if self.leading and first is not args[0]:
@@ -201,25 +204,22 @@ cdef class Op:
         cdef Py_ssize_t i, n = len(args)
         cdef unsigned long needed = 0
         cdef Tensor tensor
-        cdef object argument
-        cdef tuple edges = nothings(n), shapes = nothings(n)
+        cdef object argument, edge
+        cdef tuple edges = PyTuple_New(n), shapes = PyTuple_New(n)
         cdef bint numbered = False
         for i in range(n):
             argument = args[i]
-            if not isinstance(argument, Tensor):
-                set_item(shapes, i, argument)
-                continue
-            tensor = <Tensor>argument
-            set_item(shapes, i, shape_tuple(tensor))
-            node.backend = tensor.backend
-            if not tensor.needs_grad():
-                continue
-            needed |= 1ul << <int>min(i, 63)
-            if tensor.node is None:
-                set_item(edges, i, tensor)
-            else:
-                set_item(edges, i, tensor.node)
-                numbered = numbered or tensor.output_nr
+            edge = None
+            if isinstance(argument, Tensor):
+                tensor = <Tensor>argument
+                argument = shape_tuple(tensor)
+                node.backend = tensor.backend
+                if tensor.needs_grad():
+                    needed |= 1ul << <int>min(i, 63)
+                    edge = tensor if tensor.node is None else tensor.node
+                    numbered = numbered or tensor.output_nr
+            fill_item(shapes, i, argument)
+            fill_item(edges, i, edge)
         node.op = self
         node.edges = edges
         node.args = shapes
