@@ -226,6 +226,20 @@ def from_raw(raw, backend):
     return wrap(raw, backend)
 
 
+def moved(Tensor source not None, raw, backend, Op op not None):
+    """A Tensor over ``raw``, which has the numbers of ``source`` on another device; on the tape it comes from ``op``.
+
+    The node's device is the one that the gradient comes from; the argument after the tensor is where it goes.
+    """
+    cdef Tensor tensor = wrap(raw, backend)
+    cdef Node node
+    if minidl_grad_enabled and source.needs_grad() and is_floating(raw):
+        node = op.record((source, source.backend), (raw_of(source), source.backend), 0)
+        node.backend = backend
+        tensor.node = node
+    return tensor
+
+
 def raw_view(Tensor source not None, raw):
     """A Tensor over ``raw``, which lies in the storage of ``source``, off the tape."""
     return new_tensor(raw, source.backend, source.storage)

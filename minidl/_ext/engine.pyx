@@ -87,6 +87,11 @@ cdef class Queue:
         return top
 
 
+cdef object backend_at(object target):
+    """The device that a gradient for a node or a leaf lies on."""
+    return (<Node>target).backend if isinstance(target, Node) else (<Tensor>target).backend
+
+
 cdef class Run:
     """One backward pass."""
     cdef Queue queue
@@ -94,8 +99,6 @@ cdef class Run:
     cdef Node next                  # the only node that waits, where it needs no Pending; then the queue is empty
     cdef object next_grad           # the gradient of its only output
     cdef list leaves                # their Pendings, in the order in which they were reached
-    cdef object F                   # the device, or the graph namespace
-    cdef object backend
     cdef bint graph
     cdef bint keep
     cdef set wanted                 # nodes and leaves that lead to the asked-for inputs; None: all
@@ -148,9 +151,9 @@ cdef class Run:
         if self.graph:
             waiting.grads[number] = REGISTRY["add"](before, grad)
         elif number < 64 and (waiting.ours >> number) & 1:
-            self.backend.add_(before, grad)
+            backend_at(target).add_(before, grad)
         else:
-            waiting.grads[number] = self.backend.add(before, grad)
+            waiting.grads[number] = backend_at(target).add(before, grad)
             if number < 64:
                 waiting.ours |= 1ul << number
         return 0
@@ -179,14 +182,18 @@ cdef class Run:
         self.finish()
         return 0
 
-    cdef object as_tensor(self, object grad):
-        return grad if self.graph or grad is None else wrap(dense(grad), self.backend)
+    cdef object as_tensor(self, object grad, object backend):
+        return grad if self.graph or grad is None else wrap(dense(grad), backend)
+
+    cdef object functions(self, Node node):
+        """What a rule computes with: the device on which the gradient is, or the graph namespace."""
+        return graph_namespace() if self.graph else node.backend
 
     cdef object from_tensor(self, object grad):
         return grad if self.graph or grad is None else raw_of(<Tensor?>grad)
 
-    cdef object run_hooks(self, object hooks, object grad):
-        cdef object tensor = self.as_tensor(grad)
+    cdef object run_hooks(self, object hooks, object grad, object backend):
+        cdef object tensor = self.as_tensor(grad, backend)
         for hook in list(hooks.values()):
             replaced = hook(tensor)
             if replaced is not None:
@@ -212,7 +219,7 @@ cdef class Run:
         if node.hooks is not None:
             for number, hooks in node.hooks.items():
                 if hooks and number < len(grads) and grads[number] is not None:
-                    grads[number] = self.run_hooks(hooks, grads[number])
+                    grads[number] = self.run_hooks(hooks, grads[number], node.backend)
         if node.retained is not None:
             for number, reference in node.retained.items():
                 kept = reference()
@@ -232,7 +239,7 @@ cdef class Run:
         elif len(grads) == 1 and not self.graph:
             return self.step_single(node, grads.pop())
         else:
-            result = node.op.backward(self.F, node, *grads, *(node.unpack_tensors() if self.graph else node.unpack()))
+            result = node.op.backward(self.functions(node), node, *grads, *(node.unpack_tensors() if self.graph else node.unpack()))
         return self.deliver_results(node, result)
 
     cdef int step_single(self, Node node, object grad) except -1:
@@ -243,16 +250,16 @@ cdef class Run:
         node.check()
         if type(grad) is PooledGrad:
             if node.op.pooled is not None:
-                return self.deliver_results(node, node.op.pooled(self.F, node, grad, *node.saved[::2]))
+                return self.deliver_results(node, node.op.pooled(node.backend, node, grad, *node.saved[::2]))
             grad = dense(grad)
         elif node.op.joins is not None and type(node.saved[0]) is PooledCodes:
             return self.deliver_results(node, PooledGrad(grad, node.saved[0]))
         if type(node.op.backward) is not Formulas:
-            return self.deliver_results(node, node.op.backward(self.F, node, grad, *node.unpack()))
+            return self.deliver_results(node, node.op.backward(node.backend, node, grad, *node.unpack()))
         rule = <Formulas>node.op.backward
         for i in range(len(rule.of_arguments)):
             if node.edges[i] is not None:
-                result = rule.gradient(i, self.F, node, grad, None)
+                result = rule.gradient(i, node.backend, node, grad, None)
                 if result is not None:
                     self.deliver(node.edges[i], node.edge_output(i), result)
         if not self.keep:
@@ -276,7 +283,7 @@ cdef class Run:
 
     cdef object call_function(self, Node node, list grads):
         """A user's Function: it sees Tensors, and its results are checked as PyTorch checks them."""
-        cdef list tensors = [self.as_tensor(grad) for grad in grads]
+        cdef list tensors = [self.as_tensor(grad, node.backend) for grad in grads]
         results = node.function._run_backward(node, tensors, self.graph)
         checked = []
         for i, grad in enumerate(results):
@@ -311,12 +318,12 @@ cdef class Run:
             # a tensor of its own also here: the rules hand one gradient to several leaves
             leaf.grad_tensor = REGISTRY["copy"](grad) if before is None else REGISTRY["add"](before, grad)
         elif before is None:
-            leaf.grad_tensor = wrap(grad if ours else self.backend.copy(grad), leaf.backend)
+            leaf.grad_tensor = wrap(grad if ours else leaf.backend.copy(grad), leaf.backend)
         elif before.needs_grad():
-            leaf.grad_tensor = wrap(self.backend.add(raw_of(before), grad), leaf.backend)
+            leaf.grad_tensor = wrap(leaf.backend.add(raw_of(before), grad), leaf.backend)
         else:
             compute_waiting(before.storage)
-            self.backend.add_(raw_of(before), grad)
+            leaf.backend.add_(raw_of(before), grad)
             before.storage.version += 1
         return 0
 
@@ -331,7 +338,7 @@ cdef class Run:
             grad = waiting.grads.pop()
             ours = waiting.ours & 1
             if leaf.hooks:
-                grad = self.run_hooks(leaf.hooks, grad)
+                grad = self.run_hooks(leaf.hooks, grad, leaf.backend)
                 ours = False
             if self.captures is not None:
                 if leaf in self.captures:
@@ -412,8 +419,6 @@ def run_backward(list tensors not None, list grads not None, bint retain_graph, 
     cdef bint before
     run.graph = create_graph
     run.keep = retain_graph
-    run.backend = (<Tensor>tensors[0]).backend
-    run.F = graph_namespace() if create_graph else run.backend
     roots = []
     for tensor in tensors:
         tensor.needs_grad()
@@ -451,7 +456,7 @@ def run_backward(list tensors not None, list grads not None, bint retain_graph, 
                 run_post_accumulate_hooks(tensor)
             else:
                 results.append(grad if create_graph else wrap(
-                    grad if exclusively_held(grad) else run.backend.copy(grad), run.backend))
+                    grad if exclusively_held(grad) else (<Tensor>tensor).backend.copy(grad), (<Tensor>tensor).backend))
         return results
     finally:
         set_grad(before)
@@ -468,7 +473,6 @@ def run_from_number(Tensor loss not None, bint retain_graph):
         return False
     run = Run.__new__(Run)
     run.keep = retain_graph
-    run.F = run.backend = loss.backend
     before = set_grad(False)
     try:
         run.deliver(loss.node if loss.node is not None else loss, loss.output_nr,

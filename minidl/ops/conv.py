@@ -50,7 +50,7 @@ _FLOAT32 = np.dtype(np.float32)     # the one object that every native array of 
 
 def _may_wait(backend, raws, needs_input):
     """A convolution waits for a ReLU where the device has one pass for both; what is wrong is said at once."""
-    input, weight, bias, geometry = raws
+    input, _, bias, geometry = raws
     if bias is None or bias.size != geometry.OC or input.dtype is not _FLOAT32:
         return None
     return geometry.output_shape if backend.can_fuse_conv2d(geometry, needs_input) else None

@@ -13,7 +13,9 @@ import numpy as np
 
 from minidl import _types
 from minidl._devices.registry import backend_of
+from minidl._ext import dlpack
 from minidl._ext.core import Op, Tensor, from_raw
+from minidl.ops import interchange
 from minidl.ops.rules import given
 
 _one_hot = Op("one_hot")
@@ -87,11 +89,11 @@ def _dtype_for(array: np.ndarray) -> np.dtype:
 
 
 def as_tensor(data: Any, dtype: Any = None, device: Any = None) -> Tensor:
-    """Like ``tensor``, but shares memory with a tensor or NumPy array that already fits."""
+    """Like ``tensor``, but shares memory with a tensor, a NumPy array or a CUDA array that already fits."""
     if isinstance(data, Tensor):
         return data.to(device=device, dtype=dtype) if device is not None or dtype is not None else data
-    if isinstance(data, np.ndarray):
-        shared = from_numpy(data)
+    if isinstance(data, np.ndarray) or hasattr(data, "__cuda_array_interface__"):
+        shared = from_numpy(data) if isinstance(data, np.ndarray) else interchange.from_cuda_array_interface(data)
         return shared.to(device=device, dtype=dtype) if device is not None or dtype is not None else shared
     return tensor(data, dtype=dtype, device=device)
 
@@ -112,7 +114,9 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 
 def from_dlpack(ext_tensor: Any) -> Tensor:
-    """A tensor that shares the memory of anything with ``__dlpack__`` (a PyTorch, JAX or NumPy array on the CPU)."""
+    """A tensor that shares the memory of anything with ``__dlpack__`` (a PyTorch, JAX, CuPy or NumPy array)."""
+    if ext_tensor.__dlpack_device__()[0] == dlpack.CUDA:
+        return interchange.from_dlpack(ext_tensor)
     return from_numpy(np.from_dlpack(ext_tensor))
 
 

@@ -16,13 +16,22 @@ from .arrays import ArraysCUDA
 class MemoryCUDA(ArraysCUDA):
     """Arrays lie in the memory of a GPU; NumPy's arrays are copied there and back."""
 
-    def from_host(self, array: np.ndarray) -> DeviceArray:
-        """A fresh array with the numbers of a NumPy array."""
-        return self.runtime.to_device(array)
+    def from_host(self, array: np.ndarray, non_blocking: bool = False) -> DeviceArray:
+        """A fresh array with the numbers of a NumPy array.
+
+        ``non_blocking`` copies from pinned memory while Python goes on; other memory is read before this returns.
+        """
+        return self.runtime.to_device(array, blocking=not (non_blocking and self.runtime.is_pinned(array)))
 
     def to_host(self, x: DeviceArray) -> np.ndarray:
         """The numbers as a NumPy array, when they have been computed."""
         return self.runtime.to_host(self.dense(x))
+
+    def to_device(self, x: DeviceArray, backend: Any, non_blocking: bool = False) -> Any:
+        """A fresh raw array of another device with the numbers of x."""
+        if isinstance(backend, MemoryCUDA):
+            return backend.runtime.from_peer(self.dense(x), self.runtime)
+        return self.runtime.to_host(self.dense(x), into=backend.empty(x.shape, x.dtype))
 
     def same_memory(self, a: Any, b: Any) -> bool:
         """Whether two arrays may look at the same memory."""

@@ -28,6 +28,7 @@ from . import kernels
 
 _STATIC_SHARED = 48 * 1024  # bytes of shared memory that a kernel may have without asking
 _forked = False
+_pinned_types: set[type] = set()  # of the owners of pinned memory
 
 
 class OutOfMemoryError(RuntimeError):
@@ -146,6 +147,48 @@ class Runtime:
         with _explained("making a stream"):
             return driver().Stream()
 
+    def new_event(self, timing: bool, blocking: bool) -> Any:
+        """A mark that can be set in a stream."""
+        flags = driver().event_flags
+        self.enter()
+        return driver().Event((0 if timing else flags.DISABLE_TIMING) | (flags.BLOCKING_SYNC if blocking else 0))
+
+    def record(self, event: Any, stream: Any) -> None:
+        """Set a mark in a stream."""
+        self.enter()
+        with _explained("recording an event"):
+            event.record(stream)
+
+    def let_wait(self, stream: Any, event: Any) -> None:
+        """Let a stream wait for a mark; the default stream has the host wait."""
+        self.enter()
+        with _explained("waiting for an event"):
+            if stream is None:
+                event.synchronize()
+            else:
+                stream.wait_for_event(event)
+
+    def reached(self, event: Any) -> bool:
+        """Whether all work before a mark is done."""
+        self.enter()
+        with _explained("looking at an event"):
+            return bool(event.query())
+
+    def wait_for(self, what: Any) -> None:
+        """Wait for a stream (None: the default one) or an event."""
+        self.enter()
+        with _explained("synchronize"):
+            if what is None:
+                driver().Context.synchronize()
+            else:
+                what.synchronize()
+
+    def milliseconds(self, start: Any, end: Any) -> float:
+        """The time between two marks."""
+        self.enter()
+        with _explained("measuring the time between two events"):
+            return float(start.time_till(end))
+
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked for."""
         self.enter()
@@ -214,6 +257,18 @@ class Runtime:
                     self.keep_until_done((result, x))
         return result
 
+    def pinned(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An uninitialised array in memory that the driver has pinned, so that the GPU reads it by itself."""
+        self.enter()
+        with _explained(f"pinning memory for {dtype}{list(shape)}"):
+            array: np.ndarray = driver().pagelocked_empty(shape, dtype)
+        _pinned_types.add(type(owner_of(array)))
+        return array
+
+    def is_pinned(self, array: np.ndarray) -> bool:
+        """Whether ``pinned`` made the memory of this array."""
+        return type(owner_of(array)) in _pinned_types
+
     def from_peer(self, x: DeviceArray, source: Runtime) -> DeviceArray:
         """A copy of an array without gaps that lies on another GPU."""
         source.synchronize()
@@ -224,10 +279,10 @@ class Runtime:
                 driver().memcpy_peer(result.ptr, x.ptr, x.nbytes, self.context, source.context)
         return result
 
-    def keep_until_done(self, what: Any) -> None:
-        """Keep ``what`` alive until the current stream has come to this point."""
-        event = driver().Event(driver().event_flags.DISABLE_TIMING)
-        event.record(self.stream)
+    def keep_until_done(self, what: Any, stream: Any = ...) -> None:
+        """Keep ``what`` alive until a stream (by default the current one) has come to this point."""
+        event = self.new_event(timing=False, blocking=False)
+        event.record(self.stream if stream is ... else stream)
         self._in_use = [(each, kept) for each, kept in self._in_use if not each.query()]
         self._in_use.append((event, what))
 
@@ -262,6 +317,16 @@ class Runtime:
         except driver().Error as error:
             raise RuntimeError(f"CUDA error in the kernel {name} ({file}.cu): {error}; grid {grid}, block {block}, "
                                f"{shared} bytes of shared memory, {_told(arguments)}") from error
+
+
+def owner_of(array: Any) -> Any:
+    """Whatever keeps the memory under an array and the views that led to it."""
+    while isinstance(array, (np.ndarray, Storage)):
+        base = array.owner if isinstance(array, Storage) else array.base
+        if base is None:
+            break
+        array = base
+    return array
 
 
 @contextlib.contextmanager
