@@ -230,7 +230,7 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         elif arg is not None:
             raise TypeError(f"to() received an invalid argument {arg!r}; expected a dtype, a device or a tensor")
     result = self
-    if device is not None and backend_of(device) is not self._backend:
+    if device is not None and backend_of(device).device is not self.device:
         result = transfer.to_device(self, backend_of(device), non_blocking)
     if dtype is not None:
         result = shape.cast(result, dtype)
