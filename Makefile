@@ -13,7 +13,7 @@ pip := $(python) -m pip --disable-pip-version-check
 sources := setup.py pyproject.toml $(wildcard minidl/_ext/*.pyx minidl/_ext/*.pxi minidl/_ext/*.pxd minidl/_ext/*.h minidl/_ext/*.c)
 build_requires := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
-.PHONY: train explain test bench lint build sanitize clean
+.PHONY: train explain test bench lint build sanitize gpu-test clean
 
 train: $(VENV)/.with-plot
 	$(python) examples/train_lenet.py $(ARGS)
@@ -31,6 +31,10 @@ bench: $(VENV)/.with-$(BENCH_EXTRAS)
 lint: $(VENV)/.with-lint
 	$(python) -m ruff check .
 	$(python) -m mypy
+
+# What has to be seen on a real GPU: the same tests that the emulated one passes everywhere.
+gpu-test: $(VENV)/.with-cuda $(VENV)/.with-test
+	MINIDL_TEST_GPU=real $(python) -m pytest -m cuda $(ARGS)
 
 # Compiles what has changed, also where only MINIDL_BLAS, MINIDL_CHECKS or MINIDL_SANITIZE has.
 build: $(VENV)/.requires

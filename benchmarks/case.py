@@ -74,7 +74,7 @@ class Library:
         """A copy of the array; an image in the library's memory format."""
         if self.is_jax:
             return importlib.import_module("jax.numpy").array(array)
-        tensor = self.lib.from_numpy(array.copy())
+        tensor = self.lib.tensor(array)     # as a loader has it, in memory of the library
         if self.channels_last and array.ndim == 4:
             tensor = tensor.contiguous(memory_format=self.lib.channels_last)
         return tensor

@@ -14,11 +14,23 @@ import numpy as np
 
 from minidl import _random, _types
 from minidl._devices.registry import backend_of
-from minidl._ext import core
+from minidl._ext import core, dlpack
 from minidl._ext.core import Parameter, Tensor
 from minidl._ext.engine import run_from_number as _run_from_number
 from minidl.autograd.backward import backward as _backward
-from minidl.ops import creation, indexing, inplace, matmul, pointwise, promotion, reduce, shape, softmax
+from minidl.ops import (
+    creation,
+    indexing,
+    inplace,
+    interchange,
+    matmul,
+    pointwise,
+    promotion,
+    reduce,
+    shape,
+    softmax,
+    transfer,
+)
 
 # ---- to and from Python and NumPy -----------------------------------------------------------------------------------
 
@@ -42,30 +54,38 @@ def numpy(self: Tensor, *, force: bool = False) -> np.ndarray:
     """
     if force:
         return self.detach().cpu()._expose()
+    _require_readable(self)
+    return self._expose()
+
+
+def _require_readable(self: Tensor) -> None:
+    """Raise where NumPy cannot look at the memory."""
     if self.requires_grad:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     if self.device.type != "cpu":
         raise TypeError(f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor "
                         "to host memory first.")
-    return self._expose()
 
 
 def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-    values = numpy(self)
+    _require_readable(self)
+    values = self._raw
     if dtype is not None and values.dtype != dtype:
         if copy is False:
             raise ValueError(f"a tensor of {self.dtype} cannot become an array of {dtype} without a copy")
         return values.astype(dtype)
-    return values.copy() if copy else values
+    return values.copy() if copy else self._expose()
 
 
 def _dlpack(self: Tensor, **options: Any) -> Any:
     """A DLPack capsule over the memory of this tensor."""
+    if self.is_cuda:
+        return interchange.to_dlpack(self, options.get("stream"))
     return numpy(self).__dlpack__(**options)
 
 
 def _dlpack_device(self: Tensor) -> tuple[int, int]:
-    return self._raw.__dlpack_device__()
+    return (dlpack.CUDA, self._backend.runtime.index) if self.is_cuda else self._raw.__dlpack_device__()
 
 
 def _init(*args: Any) -> Tensor:
@@ -169,10 +189,7 @@ def stride(self: Tensor, dim: int | None = None) -> Any:
 
 def storage_offset(self: Tensor) -> int:
     """Distance, in numbers, of the first number from the start of the memory."""
-    base = self._raw
-    while isinstance(base.base, np.ndarray):
-        base = base.base
-    return int(self._raw.ctypes.data - base.ctypes.data) // self._raw.itemsize
+    return self._backend.storage_offset(self._raw)
 
 
 def numel(input: Tensor) -> int:
@@ -187,17 +204,18 @@ def is_contiguous(self: Tensor) -> bool:
 
 def data_ptr(self: Tensor) -> int:
     """Address of the first number."""
-    return self._raw.ctypes.data
+    return self._backend.address(self._raw)
 
 
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     """The tensor with another dtype or device: ``to(dtype)``, ``to(device)``, ``to(device, dtype)``, ``to(other)``.
 
-    The tensor itself where nothing changes; ``copy=True`` copies anyway.
+    The tensor itself where nothing changes; ``copy=True`` copies anyway.  ``non_blocking=True`` lets a copy from pinned
+    memory (``pin_memory()``) to a GPU run while Python goes on; until it is done the numbers must stay as they are.
     """
     dtype, device = kwargs.pop("dtype", None), kwargs.pop("device", None)
     copy = kwargs.pop("copy", False)
-    kwargs.pop("non_blocking", None)
+    non_blocking = kwargs.pop("non_blocking", False)
     if kwargs:
         raise TypeError(f"to() got an unexpected keyword argument '{next(iter(kwargs))}'")
     for arg in args:
@@ -207,11 +225,13 @@ def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
             dtype = arg
         elif isinstance(arg, (str, _types.device)):
             device = arg
-        elif arg is not None and not isinstance(arg, bool):
+        elif isinstance(arg, bool):
+            non_blocking = arg
+        elif arg is not None:
             raise TypeError(f"to() received an invalid argument {arg!r}; expected a dtype, a device or a tensor")
     result = self
-    if device is not None and _types.device(device) != self.device:
-        result = core.from_raw(backend_of(device).from_host(self._backend.to_host(self._raw)), backend_of(device))
+    if device is not None and backend_of(device).device is not self.device:
+        result = transfer.to_device(self, backend_of(device), non_blocking)
     if dtype is not None:
         result = shape.cast(result, dtype)
     return shape.clone(self) if copy and result is self else result
@@ -230,7 +250,9 @@ def _converter(name: str) -> Any:
 
 def type_(self: Tensor, dtype: Any = None) -> Any:
     """The name of the tensor's type, or the tensor converted to ``dtype``."""
-    return f"minidl.{promotion.type_name(self.dtype)}Tensor" if dtype is None else shape.cast(self, dtype)
+    if dtype is not None:
+        return shape.cast(self, dtype)
+    return f"minidl.{'cuda.' if self.is_cuda else ''}{promotion.type_name(self.dtype)}Tensor"
 
 
 def cpu(self: Tensor) -> Tensor:
@@ -239,8 +261,9 @@ def cpu(self: Tensor) -> Tensor:
 
 
 def cuda(self: Tensor, device: Any = None, non_blocking: bool = False) -> Tensor:
-    """The tensor on a GPU; ``non_blocking`` changes nothing."""
-    return to(self, "cuda" if device is None else device)
+    """The tensor on a GPU, the current one if none is named; ``non_blocking`` as in ``to``."""
+    return to(self, _types.device("cuda", device) if isinstance(device, int) else device or "cuda",
+              non_blocking=non_blocking)
 
 
 def swapaxes(self: Tensor, axis0: int, axis1: int) -> Tensor:
@@ -322,7 +345,8 @@ def _methods() -> dict[str, Any]:
     table |= inplace.methods()
     table |= {f"new_{make.__name__}": _new(make) for make in (creation.zeros, creation.ones, creation.empty)}
     own = (item, tolist, numpy, size, stride, storage_offset, numel, is_contiguous, data_ptr, to, cpu, cuda, new_tensor,
-           new_full, swapaxes, split, backward, share_memory_)
+           new_full, swapaxes, split, backward, share_memory_, transfer.pin_memory, transfer.is_pinned,
+           transfer.record_stream)
     table |= {function.__name__: function for function in own}
     table |= {
         "type": type_, "dim": lambda self: self.ndim, "nelement": numel,
@@ -341,7 +365,8 @@ def _methods() -> dict[str, Any]:
         "mT": property(lambda self: shape.transpose(self, -2, -1), doc="The last two dimensions swapped, a view."),
         "itemsize": property(lambda self: self._raw.itemsize, doc="Bytes of one number."),
         "nbytes": property(lambda self: self._raw.nbytes, doc="Bytes of all numbers."),
-        "__dlpack__": _dlpack, "__dlpack_device__": _dlpack_device,
+        "__cuda_array_interface__": property(interchange.cuda_array_interface), "__dlpack__": _dlpack,
+        "__dlpack_device__": _dlpack_device,
         "__getitem__": indexing.getitem, "__setitem__": indexing.setitem, "__len__": _len, "__iter__": _iter,
         "__contains__": _contains, "__bool__": _bool, "__int__": lambda self: int(item(self)),
         "__float__": lambda self: float(item(self)), "__index__": _index, "__repr__": _repr, "__format__": _format,

@@ -41,3 +41,15 @@ def browser() -> Iterator[Any]:
         chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Any:
+    """The operations of a GPU, the emulated one by default (see ``cuda_device``), or the test is skipped."""
+    import cuda_device
+    from cuda_emulation import CannotEmulateError
+
+    try:
+        return cuda_device.backend()
+    except CannotEmulateError as error:
+        pytest.skip(str(error))

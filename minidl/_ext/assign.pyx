@@ -130,6 +130,30 @@ def fill_(cnp.ndarray destination not None, value):
     return True
 
 
+def full(reference):
+    """A fresh array of ``shape`` with ``value`` in every place."""
+
+    def method(shape, value, np_dtype):
+        cdef cnp.npy_intp sizes[DIMS]
+        cdef char number[NUMBER_BYTES]
+        cdef cnp.dtype dtype
+        cdef cnp.ndarray result
+        cdef int dim, ndim = len(shape)
+        if not isinstance(np_dtype, cnp.dtype):
+            return reference(shape, value, np_dtype)
+        dtype = <cnp.dtype>np_dtype
+        if ndim > DIMS or dtype.num > cnp.NPY_DOUBLE or not store_number(value, dtype.num, False, number):
+            return reference(shape, value, np_dtype)
+        for dim in range(ndim):
+            sizes[dim] = shape[dim]
+        result = new_array(ndim, sizes, dtype.num)
+        fill_(result, value)
+        return result
+
+    method.__name__, method.__doc__ = reference.__name__, reference.__doc__
+    return method
+
+
 def stacked(tuple arrays not None):
     """Arrays of one shape and dtype, one after the other along a new first dimension; None if one is not dense."""
     cdef cnp.npy_intp shape[DIMS]

@@ -5,9 +5,10 @@ cdef class Deferred:
     cdef readonly tuple chain           # names of the ops
     cdef readonly tuple shape
     cdef readonly object dtype          # NumPy's
+    cdef int number                     # of the dtype
     cdef readonly str function          # the device function that does them all
     cdef object backend
-    cdef list raws                      # its arguments
+    cdef tuple raws                     # its arguments
     cdef list storages                  # of its arguments
     cdef object array                   # once it is computed
     cdef Py_ssize_t place               # in the list of those that wait, -1 outside
@@ -41,32 +42,41 @@ cdef class Op:
     cdef unsigned long save_masks[8]
     cdef object defers                  # whether a call may wait
     cdef dict joins                     # chain of a first argument that waits -> (device function, condition)
-    cdef readonly bint takes_pooled     # whether the rule takes a PooledGrad
+    cdef readonly object pooled         # the rule for a PooledGrad, or None
+    cdef readonly bint leading
+    cdef int places                     # for saved values
     cdef object bound_backend
     cdef object bound
     cdef unsigned long bound_at         # the number of ``rebind`` calls when it was bound
     cdef object bind(self, object backend)
     cdef object call(self, tuple args)
-    cdef object run(self, object backend, list raws)
-    cdef object wait(self, tuple args, list raws, object backend)
-    cdef object join(self, Deferred waiting, list raws, object backend)
-    cdef Node record(self, tuple args, list raws)
+    cdef object run(self, object backend, tuple raws)
+    cdef object wait(self, tuple args, tuple raws, object backend)
+    cdef object join(self, Deferred waiting, tuple raws, object backend)
+    cdef Node record(self, tuple args, tuple raws, int extras)
     cdef Tensor wrap_output(self, object raw, object backend, Tensor first, tuple args)
 
 
 cdef enum:
     MOST_SAVED = 12
 
+cdef enum Kind:                         # of a formula
+    GRAD
+    SAVED
+    ARGUMENT
+    CONSTANT
+    CALL
+
 cdef class Node:
     cdef readonly Op op
     cdef readonly object function       # the context of a user's autograd.Function, or None
     cdef readonly unsigned long sequence
-    cdef readonly list edges            # per argument: Node, leaf Tensor or None
-    cdef list edge_outputs              # per argument: which output of that Node; None where all are 0
-    cdef readonly list args             # the arguments, each tensor replaced by its shape
+    cdef readonly tuple edges           # per argument: Node, leaf Tensor or None
+    cdef tuple edge_outputs             # per argument: which output of that Node; None where all are 0
+    cdef readonly tuple args            # the arguments, each tensor replaced by its shape
     cdef object backend
-    cdef list saved                     # raw arrays and plain values, in the order that the rule takes them
-    cdef list saved_storages            # per saved value: its Storage, or None for what no Tensor owns
+    cdef tuple saved                    # per saved value: raw array or plain value, then its Storage or None
+    cdef int saved_count                # how many of them are there already
     cdef int saved_edges[MOST_SAVED]    # the argument it came from, or -1 - i for output i
     cdef unsigned long saved_versions[MOST_SAVED]
     cdef bint released
@@ -75,12 +85,14 @@ cdef class Node:
     cdef dict retained                  # output number -> weak reference to the tensor whose .grad is kept
     cdef object __weakref__
     cdef int save(self, object raw, Storage storage, int origin) except -1
+    cdef int put(self, int i, object raw, Storage storage) except -1
+    cdef object value(self, int i)
+    cdef int check(self) except -1
     cdef list unpack(self)
-    cdef list unpack_computed(self)
     cdef list unpack_tensors(self)
     cdef int release(self) except -1
     cdef int edge_output(self, Py_ssize_t index)
-    cdef str describe_saved(self, Py_ssize_t i)
+    cdef str describe_saved(self, int i)
 
 
 cdef class Tensor:
@@ -94,7 +106,8 @@ cdef class Tensor:
     cdef Tensor grad_tensor
     cdef View view_of
     cdef unsigned long view_version
-    cdef object size
+    cdef tuple dims                     # the shape, once it was asked for
+    cdef object size                    # the same as a Size
     cdef object hooks                   # Hooks: handle -> function
     cdef object post_accumulate_hooks
     cdef object __weakref__
@@ -121,3 +134,22 @@ cdef bint set_grad(bint enabled) noexcept
 cdef object graph_namespace()
 cdef bint is_floating(object raw)
 cdef dict REGISTRY
+
+
+cdef class Formula:
+    cdef Kind kind
+    cdef int index                      # of the saved value or the argument
+    cdef object constant
+    cdef readonly str function          # of a call
+    cdef readonly tuple operands
+    cdef object bound, bound_backend
+    cdef unsigned long bound_at
+    cdef object bind(self, object F)
+    cdef object evaluate(self, object F, Node node, object grad, list values)
+
+
+cdef class Formulas:
+    cdef readonly object rule
+    cdef readonly tuple of_arguments    # per argument: the Formula of its gradient, or None
+    cdef readonly bint broadcasts
+    cdef object gradient(self, Py_ssize_t i, object F, Node node, object grad, list values)

@@ -13,6 +13,7 @@ array and becomes a Tensor again only when a derivative of the derivative is ask
 
 A rule is ``backward(F, node, *grad_outputs, *saved)``.  ``F`` is a device (then everything is a raw array) or
 the graph namespace (``create_graph=True``: then everything is a Tensor and what the rule does is recorded).
+A rule that is nothing but calls of ``F`` is read once and needs no Python afterwards (``formulas.pxi``).
 """
 
 cimport cython
@@ -22,8 +23,12 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.tuple cimport PyTuple_GET_SIZE, PyTuple_New
 from libc.stdlib cimport realloc
 
+from minidl._ext.device_array cimport DeviceArray
+from minidl._ext.device_pool cimport Block
 from minidl._ext.storage cimport Storage
 
 import weakref
@@ -44,9 +49,14 @@ cdef extern from *:
 
 cdef extern from "numpy/arrayobject.h":
     tuple PyArray_IntTupleFromIntp(int length, cnp.npy_intp* values)
+    bint PyArray_ISNOTSWAPPED(cnp.ndarray array)
 
 cdef extern from "Python.h":
     void PyType_Modified(PyTypeObject* type)
+    object PyObject_Call(object function, tuple arguments, PyObject* keywords)
+    # Without Cython's own counting of references: one is borrowed, one is stolen.
+    PyObject* PyTuple_GET_ITEM(tuple values, Py_ssize_t i) noexcept
+    void PyTuple_SET_ITEM(tuple values, Py_ssize_t i, object value) noexcept
 
 cdef dict REGISTRY = {}             # name -> Op or Tensor-level function: what the graph namespace offers
 REGISTERED = REGISTRY
@@ -116,6 +126,10 @@ def set_inference_enabled(bint enabled):
 cdef inline int typenum(object raw):
     if cnp.PyArray_CheckExact(raw):
         return cnp.PyArray_TYPE(<cnp.ndarray>raw)
+    if type(raw) is DeviceArray:
+        return (<cnp.dtype>(<DeviceArray>raw).dtype).type_num
+    if type(raw) is Deferred:
+        return (<Deferred>raw).number
     return raw.dtype.num
 
 
@@ -127,16 +141,41 @@ cdef bint is_floating(object raw):
 cdef inline object shape_of(object raw):
     if cnp.PyArray_CheckExact(raw):
         return PyArray_IntTupleFromIntp(cnp.PyArray_NDIM(<cnp.ndarray>raw), cnp.PyArray_DIMS(<cnp.ndarray>raw))
+    if type(raw) is DeviceArray:
+        return (<DeviceArray>raw).shape
     return raw.shape
+
+
+cdef inline tuple shape_tuple(Tensor tensor):
+    """The shape; made once for each tensor."""
+    if tensor.dims is None:
+        tensor.dims = shape_of(tensor.raw)
+    return tensor.dims
 
 
 cpdef object memory_root(object raw):
     """Whatever owns the memory under a chain of views."""
-    cdef object base = raw.base
-    while isinstance(base, np.ndarray):
-        raw = base
-        base = raw.base
-    return raw if base is None else base
+    if not isinstance(raw, cnp.ndarray):
+        return raw if raw.base is None else raw.base
+    while isinstance(raw, cnp.ndarray) and cnp.PyArray_BASE(<cnp.ndarray>raw) != NULL:
+        raw = <object>cnp.PyArray_BASE(<cnp.ndarray>raw)
+    return raw
+
+
+cdef list _dtypes = [None] * (cnp.NPY_DOUBLE + 1)     # per number of a type
+
+
+cdef object dtype_of(object raw):
+    """minidl's dtype of a raw array."""
+    cdef int number
+    if not cnp.PyArray_CheckExact(raw) or not PyArray_ISNOTSWAPPED(<cnp.ndarray>raw):
+        return from_numpy_dtype(raw.dtype)
+    number = cnp.PyArray_TYPE(<cnp.ndarray>raw)
+    if number > cnp.NPY_DOUBLE:
+        return from_numpy_dtype(raw.dtype)
+    if _dtypes[number] is None:
+        _dtypes[number] = from_numpy_dtype(raw.dtype)
+    return _dtypes[number]
 
 
 cdef inline Tensor new_tensor(object raw, object backend, Storage storage):
@@ -153,6 +192,8 @@ cdef Tensor wrap(object raw, object backend):
     cdef object base
     if cnp.PyArray_CheckExact(raw) and cnp.PyArray_BASE(<cnp.ndarray>raw) != NULL:
         base = <object>cnp.PyArray_BASE(<cnp.ndarray>raw)
+    elif type(raw) is DeviceArray:
+        base = (<DeviceArray>raw).base
     elif isinstance(raw, np.generic):
         raw = np.asarray(raw)
         base = None
@@ -171,10 +212,11 @@ cdef Tensor wrap_on(object raw, object backend, Storage storage, Node node, int 
     return tensor
 
 
-# Op, Node and Tensor know each other's fields, so they are one module in four files.
+# Op, Node and Tensor know each other's fields, so they are one module in five files.
 include "deferred.pxi"
 include "op.pxi"
 include "node.pxi"
+include "formulas.pxi"
 include "tensor.pxi"
 
 # ---- how the rest of the package reaches the core -------------------------------------------------------------
@@ -182,6 +224,20 @@ include "tensor.pxi"
 def from_raw(raw, backend):
     """A Tensor over a raw array of ``backend``; foreign memory is kept alive and shared."""
     return wrap(raw, backend)
+
+
+def moved(Tensor source not None, raw, backend, Op op not None):
+    """A Tensor over ``raw``, which has the numbers of ``source`` on another device; on the tape it comes from ``op``.
+
+    The node's device is the one that the gradient comes from; the argument after the tensor is where it goes.
+    """
+    cdef Tensor tensor = wrap(raw, backend)
+    cdef Node node
+    if minidl_grad_enabled and source.needs_grad() and is_floating(raw):
+        node = op.record((source, source.backend), (raw_of(source), source.backend), 0)
+        node.backend = backend
+        tensor.node = node
+    return tensor
 
 
 def raw_view(Tensor source not None, raw):
@@ -252,6 +308,12 @@ def kept_raws(state, list tensors not None, str key not None):
         else:
             raws.append(raw_of(<Tensor?>value))
     return raws, missing
+
+
+def forget_gradients(list tensors not None):
+    """Set ``.grad`` of each to None."""
+    for tensor in tensors:
+        (<Tensor?>tensor).grad_tensor = None
 
 
 def bump_versions(list tensors not None):

@@ -41,7 +41,7 @@ cdef class Deferred:
 
     cdef object finish(self):
         """The array, computed now if it was not before."""
-        cdef list raws
+        cdef tuple raws
         if self.array is None:
             raws = self.raws
             self.array = getattr(self.backend, self.function)(*raws)
@@ -74,7 +74,7 @@ cdef class Deferred:
         self.place = -1
 
 
-cdef Deferred deferred(str function, tuple chain, list raws, list storages, tuple shape, object backend):
+cdef Deferred deferred(str function, tuple chain, tuple raws, list storages, tuple shape, object backend):
     cdef Deferred result = Deferred.__new__(Deferred)
     result.function = function
     result.chain = chain
@@ -82,6 +82,7 @@ cdef Deferred deferred(str function, tuple chain, list raws, list storages, tupl
     result.storages = storages
     result.shape = shape
     result.dtype = raws[0].dtype
+    result.number = typenum(raws[0])
     result.backend = backend
     result.enter()
     return result

@@ -13,8 +13,9 @@ from cpython.object cimport PyObject
 from cpython.ref cimport Py_INCREF, Py_DECREF
 from libc.stdlib cimport free, realloc
 
-from minidl._ext.core cimport (Node, Op, PooledGrad, REGISTRY, Tensor, compute_waiting, dense, graph_namespace,
-                               is_floating, raw_of, set_grad, wrap)
+from minidl._ext.core cimport (Formulas, Node, Op, PooledCodes, PooledGrad, REGISTRY, Tensor, compute_waiting, dense,
+                               graph_namespace, is_floating, raw_of, set_grad, wrap)
+from minidl._ext.device_array cimport DeviceArray
 from minidl._ext.storage cimport Storage
 
 cnp.import_array()
@@ -27,6 +28,7 @@ cdef extern from "Python.h":
 @cython.freelist(64)
 cdef class Pending:
     """The gradients that wait for a node (one per output) or a leaf (one)."""
+    cdef object target
     cdef list grads
     cdef unsigned long ours         # bit i: grads[i] is a buffer of this run, free to be added to
 
@@ -85,13 +87,18 @@ cdef class Queue:
         return top
 
 
+cdef object backend_at(object target):
+    """The device that a gradient for a node or a leaf lies on."""
+    return (<Node>target).backend if isinstance(target, Node) else (<Tensor>target).backend
+
+
 cdef class Run:
     """One backward pass."""
     cdef Queue queue
     cdef dict pending               # Node or leaf Tensor -> Pending
-    cdef list leaves                # in the order in which they were reached
-    cdef object F                   # the device, or the graph namespace
-    cdef object backend
+    cdef Node next                  # the only node that waits, where it needs no Pending; then the queue is empty
+    cdef object next_grad           # the gradient of its only output
+    cdef list leaves                # their Pendings, in the order in which they were reached
     cdef bint graph
     cdef bint keep
     cdef set wanted                 # nodes and leaves that lead to the asked-for inputs; None: all
@@ -105,21 +112,33 @@ cdef class Run:
 
     cdef int deliver(self, object target, int number, object grad) except -1:
         """Add ``grad`` to what waits for output ``number`` of a node, or for a leaf."""
-        cdef Pending waiting
-        cdef PyObject* found
-        cdef object before
+        cdef Node node
         if self.wanted is not None and target not in self.wanted:
             return 0
-        found = PyDict_GetItem(self.pending, target)
+        if isinstance(target, Node):
+            if self.next is None and self.queue.count == 0 and (<Node>target).output_meta is None:
+                self.next, self.next_grad = <Node>target, grad
+                return 0
+            if self.next is not None:
+                node, self.next = self.next, None
+                self.add(node, 0, self.next_grad)
+                self.next_grad = None
+        return self.add(target, number, grad)
+
+    cdef int add(self, object target, int number, object grad) except -1:
+        cdef Pending waiting
+        cdef PyObject* found = PyDict_GetItem(self.pending, target)
+        cdef object before
         if found == NULL:
             waiting = Pending.__new__(Pending)
+            waiting.target = target
             waiting.grads = [grad] if number == 0 else [None] * number + [grad]
             waiting.ours = 0
             self.pending[target] = waiting
             if isinstance(target, Node):
                 self.queue.push(<Node>target)
             else:
-                self.leaves.append(target)
+                self.leaves.append(waiting)
             return 0
         waiting = <Pending>found
         while len(waiting.grads) <= number:
@@ -132,9 +151,9 @@ cdef class Run:
         if self.graph:
             waiting.grads[number] = REGISTRY["add"](before, grad)
         elif number < 64 and (waiting.ours >> number) & 1:
-            self.backend.add_(before, grad)
+            backend_at(target).add_(before, grad)
         else:
-            waiting.grads[number] = self.backend.add(before, grad)
+            waiting.grads[number] = backend_at(target).add(before, grad)
             if number < 64:
                 waiting.ours |= 1ul << number
         return 0
@@ -142,25 +161,39 @@ cdef class Run:
     cdef int go(self) except -1:
         """Run the nodes that wait until none does, then deliver to the leaves."""
         cdef Node node
-        cdef Pending waiting
-        while self.queue.count:
-            node = self.queue.pop()
-            waiting = <Pending>self.pending.pop(node)
-            self.prepare(node, waiting.grads)
+        cdef object grad
+        cdef list grads
+        while self.next is not None or self.queue.count:
+            if self.next is not None:
+                node, self.next = self.next, None
+                grad, self.next_grad = self.next_grad, None
+                if node.hooks is None and node.retained is None and self.captures is None and not self.graph:
+                    self.step_single(node, grad)
+                    continue
+                grads = [grad]
+                grad = None
+            else:
+                node = self.queue.pop()
+                grads = (<Pending>self.pending.pop(node)).grads
+            self.prepare(node, grads)
             if self.wanted is not None and is_end(node, self.wanted):
                 continue
-            self.step(node, waiting.grads)
+            self.step(node, grads)
         self.finish()
         return 0
 
-    cdef object as_tensor(self, object grad):
-        return grad if self.graph or grad is None else wrap(dense(grad), self.backend)
+    cdef object as_tensor(self, object grad, object backend):
+        return grad if self.graph or grad is None else wrap(dense(grad), backend)
+
+    cdef object functions(self, Node node):
+        """What a rule computes with: the device on which the gradient is, or the graph namespace."""
+        return graph_namespace() if self.graph else node.backend
 
     cdef object from_tensor(self, object grad):
         return grad if self.graph or grad is None else raw_of(<Tensor?>grad)
 
-    cdef object run_hooks(self, object hooks, object grad):
-        cdef object tensor = self.as_tensor(grad)
+    cdef object run_hooks(self, object hooks, object grad, object backend):
+        cdef object tensor = self.as_tensor(grad, backend)
         for hook in list(hooks.values()):
             replaced = hook(tensor)
             if replaced is not None:
@@ -178,7 +211,7 @@ cdef class Run:
     cdef int prepare(self, Node node, list grads) except -1:
         """Hooks, kept gradients and captures of a node's outputs, in PyTorch's order."""
         cdef Tensor kept
-        if type(grads[0]) is PooledGrad and (node.op is None or not node.op.takes_pooled
+        if type(grads[0]) is PooledGrad and (node.op is None or node.op.pooled is None
                                              or node.retained is not None or self.captures is not None):
             grads[0] = dense(grads[0])
         while node.output_meta is not None and len(grads) < len(node.output_meta):
@@ -186,7 +219,7 @@ cdef class Run:
         if node.hooks is not None:
             for number, hooks in node.hooks.items():
                 if hooks and number < len(grads) and grads[number] is not None:
-                    grads[number] = self.run_hooks(hooks, grads[number])
+                    grads[number] = self.run_hooks(hooks, grads[number], node.backend)
         if node.retained is not None:
             for number, reference in node.retained.items():
                 kept = reference()
@@ -201,26 +234,41 @@ cdef class Run:
     cdef int step(self, Node node, list grads) except -1:
         """Run one node's rule and deliver what it returns."""
         cdef object result
-        cdef list arguments, saved
-        cdef Py_ssize_t i
         if node.function is not None:
             result = self.call_function(node, grads)
-        elif not self.graph and len(grads) == 1 and len(node.saved) <= 2:
-            if node.op.takes_pooled and type(grads[0]) is not PooledGrad:
-                saved = node.unpack_computed()
-            else:
-                saved = node.unpack()
-            if len(saved) == 2:
-                result = node.op.backward(self.F, node, grads[0], saved[0], saved[1])
-            elif len(saved) == 1:
-                result = node.op.backward(self.F, node, grads[0], saved[0])
-            else:
-                result = node.op.backward(self.F, node, grads[0])
+        elif len(grads) == 1 and not self.graph:
+            return self.step_single(node, grads.pop())
         else:
-            arguments = [self.F, node]
-            arguments += grads
-            arguments += node.unpack_tensors() if self.graph else node.unpack_computed()
-            result = node.op.backward(*arguments)
+            result = node.op.backward(self.functions(node), node, *grads, *(node.unpack_tensors() if self.graph else node.unpack()))
+        return self.deliver_results(node, result)
+
+    cdef int step_single(self, Node node, object grad) except -1:
+        """The same for a node with one output, over raw arrays."""
+        cdef Formulas rule
+        cdef object result
+        cdef Py_ssize_t i
+        node.check()
+        if type(grad) is PooledGrad:
+            if node.op.pooled is not None:
+                return self.deliver_results(node, node.op.pooled(node.backend, node, grad, *node.saved[::2]))
+            grad = dense(grad)
+        elif node.op.joins is not None and type(node.saved[0]) is PooledCodes:
+            return self.deliver_results(node, PooledGrad(grad, node.saved[0]))
+        if type(node.op.backward) is not Formulas:
+            return self.deliver_results(node, node.op.backward(node.backend, node, grad, *node.unpack()))
+        rule = <Formulas>node.op.backward
+        for i in range(len(rule.of_arguments)):
+            if node.edges[i] is not None:
+                result = rule.gradient(i, node.backend, node, grad, None)
+                if result is not None:
+                    self.deliver(node.edges[i], node.edge_output(i), result)
+        if not self.keep:
+            node.release()
+        return 0
+
+    cdef int deliver_results(self, Node node, object result) except -1:
+        """Hand what a rule returned to where it is wanted; this node's rule has been used."""
+        cdef Py_ssize_t i
         if not self.keep:
             node.release()
         if type(result) is not tuple:
@@ -235,7 +283,7 @@ cdef class Run:
 
     cdef object call_function(self, Node node, list grads):
         """A user's Function: it sees Tensors, and its results are checked as PyTorch checks them."""
-        cdef list tensors = [self.as_tensor(grad) for grad in grads]
+        cdef list tensors = [self.as_tensor(grad, node.backend) for grad in grads]
         results = node.function._run_backward(node, tensors, self.graph)
         checked = []
         for i, grad in enumerate(results):
@@ -270,12 +318,12 @@ cdef class Run:
             # a tensor of its own also here: the rules hand one gradient to several leaves
             leaf.grad_tensor = REGISTRY["copy"](grad) if before is None else REGISTRY["add"](before, grad)
         elif before is None:
-            leaf.grad_tensor = wrap(grad if ours else self.backend.copy(grad), leaf.backend)
+            leaf.grad_tensor = wrap(grad if ours else leaf.backend.copy(grad), leaf.backend)
         elif before.needs_grad():
-            leaf.grad_tensor = wrap(self.backend.add(raw_of(before), grad), leaf.backend)
+            leaf.grad_tensor = wrap(leaf.backend.add(raw_of(before), grad), leaf.backend)
         else:
             compute_waiting(before.storage)
-            self.backend.add_(raw_of(before), grad)
+            leaf.backend.add_(raw_of(before), grad)
             before.storage.version += 1
         return 0
 
@@ -285,12 +333,12 @@ cdef class Run:
         cdef Pending waiting
         cdef object grad, base
         cdef bint ours
-        for leaf in self.leaves:
-            waiting = <Pending>self.pending.pop(leaf)
+        for waiting in self.leaves:
+            leaf = <Tensor>waiting.target
             grad = waiting.grads.pop()
             ours = waiting.ours & 1
             if leaf.hooks:
-                grad = self.run_hooks(leaf.hooks, grad)
+                grad = self.run_hooks(leaf.hooks, grad, leaf.backend)
                 ours = False
             if self.captures is not None:
                 if leaf in self.captures:
@@ -317,12 +365,17 @@ cdef int run_post_accumulate_hooks(Tensor leaf) except -1:
 
 cdef bint exclusively_held(object grad):
     """True if nobody but the caller's variable and this argument's reference knows the array or its memory."""
+    cdef object base
+    if type(grad) is DeviceArray:
+        base = (<DeviceArray>grad).base
+        return (Py_REFCNT(grad) <= 1 and (<DeviceArray>grad).contiguous and type(base) is Storage
+                and Py_REFCNT(base) <= 2)
     if not cnp.PyArray_CheckExact(grad) or Py_REFCNT(grad) > 1:
         return False
     if cnp.PyArray_BASE(<cnp.ndarray>grad) == NULL or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>grad):
         return False
     # One reference from the array, one from the local variable.
-    cdef object base = <object>cnp.PyArray_BASE(<cnp.ndarray>grad)
+    base = <object>cnp.PyArray_BASE(<cnp.ndarray>grad)
     return type(base) is Storage and Py_REFCNT(base) <= 2
 
 
@@ -366,8 +419,6 @@ def run_backward(list tensors not None, list grads not None, bint retain_graph, 
     cdef bint before
     run.graph = create_graph
     run.keep = retain_graph
-    run.backend = (<Tensor>tensors[0]).backend
-    run.F = graph_namespace() if create_graph else run.backend
     roots = []
     for tensor in tensors:
         tensor.needs_grad()
@@ -405,7 +456,7 @@ def run_backward(list tensors not None, list grads not None, bint retain_graph, 
                 run_post_accumulate_hooks(tensor)
             else:
                 results.append(grad if create_graph else wrap(
-                    grad if exclusively_held(grad) else run.backend.copy(grad), run.backend))
+                    grad if exclusively_held(grad) else (<Tensor>tensor).backend.copy(grad), (<Tensor>tensor).backend))
         return results
     finally:
         set_grad(before)
@@ -422,7 +473,6 @@ def run_from_number(Tensor loss not None, bint retain_graph):
         return False
     run = Run.__new__(Run)
     run.keep = retain_graph
-    run.F = run.backend = loss.backend
     before = set_grad(False)
     try:
         run.deliver(loss.node if loss.node is not None else loss, loss.output_nr,

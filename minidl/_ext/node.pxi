@@ -1,7 +1,32 @@
 # Node: one recorded op; the hooks on it.  A part of core.pyx, which includes it.
 
 cdef list _graveyard = []       # edges of nodes that are gone
-cdef bint _burying = False
+cdef int _burying = 0           # nodes that are going, one inside the other
+
+cdef enum:
+    DEEP = 50
+
+
+cdef inline void fill_item(tuple made, Py_ssize_t i, object value) noexcept:
+    """Fill an empty place of a new tuple."""
+    Py_INCREF(value)
+    PyTuple_SET_ITEM(made, i, value)
+
+
+cdef inline void set_item(tuple made, Py_ssize_t i, object value) noexcept:
+    """Change a place of a tuple that nobody else has seen yet."""
+    cdef PyObject* before = PyTuple_GET_ITEM(made, i)
+    fill_item(made, i, value)
+    Py_XDECREF(before)
+
+
+cdef tuple nothings(Py_ssize_t n):
+    """(None, ...): places for ``set_item``."""
+    cdef tuple made = PyTuple_New(n)
+    cdef Py_ssize_t i
+    for i in range(n):
+        fill_item(made, i, None)
+    return made
 
 
 @cython.final
@@ -11,17 +36,17 @@ cdef class Node:
 
     def __dealloc__(self):
         # A node may hold the last reference to the next, and so on for 200,000 of them: letting go of them one
-        # inside the other would overflow the C stack, so the edges are laid aside and let go of in a loop.
+        # inside the other would overflow the C stack, so at some depth the edges are laid aside, for a loop.
         global _burying
         if self.edges is None:
             return
-        _graveyard.append(self.edges)
+        if _burying == DEEP:
+            _graveyard.append(self.edges)
+        _burying += 1
         self.edges = None
-        if not _burying:
-            _burying = True
-            while _graveyard:
-                _graveyard.pop()
-            _burying = False
+        while _burying == 1 and _graveyard:
+            _graveyard.pop()
+        _burying -= 1
 
     def name(self):
         """PyTorch's name of this step, such as ``AddBackward0``."""
@@ -47,7 +72,7 @@ cdef class Node:
 
     def saved_values(self, F):
         """The saved values as the rule takes them: raw arrays for a device, Tensors for the graph namespace."""
-        return self.unpack_tensors() if F is GRAPH else self.unpack_computed()
+        return self.unpack_tensors() if F is GRAPH else self.unpack()
 
     def _saved_tensors(self):
         return self.unpack_tensors()
@@ -56,19 +81,30 @@ cdef class Node:
         return 0 if self.edge_outputs is None else self.edge_outputs[index]
 
     cdef int save(self, object raw, Storage storage, int origin) except -1:
-        """Keep a value for the rule; with the storage that it lies in, if a Tensor owns it."""
-        cdef Py_ssize_t i = len(self.saved)
-        if i == MOST_SAVED:
-            raise SystemError(f"{self.name()} keeps more than {MOST_SAVED} values")
-        self.saved.append(raw)
-        self.saved_storages.append(storage)
+        """Keep a value for the rule, in one of the places made for it; with its storage, if a Tensor owns it."""
+        cdef int i = self.saved_count
+        self.saved_count += 1
+        self.put(i, raw, storage)
         self.saved_edges[i] = origin
         self.saved_versions[i] = 0 if storage is None else storage.version
         return 0
 
-    cdef list unpack(self):
-        """The saved raw arrays, after a check that nobody changed them since."""
-        cdef Py_ssize_t i
+    cdef int put(self, int i, object raw, Storage storage) except -1:
+        """Make this value ``i``: nobody but this node has ever seen the tuple."""
+        set_item(self.saved, 2 * i, raw)
+        set_item(self.saved, 2 * i + 1, storage)
+        return 0
+
+    cdef object value(self, int i):
+        """Saved value ``i``, computed if it was waiting."""
+        cdef object raw = self.saved[2 * i]
+        if type(raw) is Deferred:
+            return (<Deferred>raw).finish()
+        return (<PooledCodes>raw).indices() if type(raw) is PooledCodes else raw
+
+    cdef int check(self) except -1:
+        """Raise an error if somebody has changed a saved array since, or if they are gone."""
+        cdef int i
         cdef Storage storage
         if self.released:
             raise RuntimeError(
@@ -76,41 +112,34 @@ cdef class Node:
                 "have already been freed). Saved intermediate values of the graph are freed when you call "
                 ".backward() or autograd.grad(). Specify retain_graph=True if you need to backward through the "
                 "graph a second time or if you need to access saved tensors after calling backward.")
-        for i in range(len(self.saved)):
-            storage = <Storage>self.saved_storages[i]
+        for i in range(len(self.saved) // 2):
+            storage = <Storage>self.saved[2 * i + 1]
             if storage is not None and storage.version != self.saved_versions[i]:
                 raise RuntimeError(
                     "one of the variables needed for gradient computation has been modified by an inplace "
-                    f"operation: [{from_numpy_dtype(self.saved[i].dtype)} {list(self.saved[i].shape)}], which "
+                    f"operation: [{from_numpy_dtype(self.saved[2 * i].dtype)} {list(self.saved[2 * i].shape)}], which "
                     f"{self.describe_saved(i)} {self.name()}, is at version {storage.version}; expected version "
                     f"{self.saved_versions[i]} instead. Hint: use the out-of-place form of the operation that "
                     "changed it, or .clone() it first.")
-        return self.saved
+        return 0
 
-    cdef list unpack_computed(self):
-        """The same without results that wait."""
-        cdef list values = []
-        for raw in self.unpack():
-            if type(raw) is Deferred:
-                raw = (<Deferred>raw).finish()
-            elif type(raw) is PooledCodes:
-                raw = (<PooledCodes>raw).indices()
-            values.append(raw)
-        return values
+    cdef list unpack(self):
+        """The saved raw arrays."""
+        self.check()
+        return [self.value(i) for i in range(len(self.saved) // 2)]
 
-    cdef str describe_saved(self, Py_ssize_t i):
+    cdef str describe_saved(self, int i):
         cdef int origin = self.saved_edges[i]
         return f"is output {-1 - origin} of" if origin < 0 else f"is argument {origin} of"
 
     cdef list unpack_tensors(self):
         """The saved values as Tensors with their history, for a backward pass that is itself recorded."""
         cdef list values = []
-        cdef Py_ssize_t i
         cdef object raw, edge
-        cdef int origin
-        for i, raw in enumerate(self.unpack_computed()):
+        cdef int i, origin
+        for i, raw in enumerate(self.unpack()):
             origin = self.saved_edges[i]
-            storage = self.saved_storages[i]
+            storage = self.saved[2 * i + 1]
             if storage is None:
                 is_array = raw is not None and isinstance(raw, self.backend.array_type)
                 values.append(wrap(raw, self.backend) if is_array else raw)
@@ -131,8 +160,7 @@ cdef class Node:
             return 0
         if self.saved:
             self.released = True
-        self.saved.clear()
-        self.saved_storages.clear()
+            self.saved = ()
         for argument in self.args:
             if isinstance(argument, Node):
                 (<Node>argument).release()
@@ -165,11 +193,11 @@ def function_node(function not None, tuple inputs not None, list output_meta not
         edges.append(edge)
         numbers.append(number)
     node.function = function
-    node.edges = edges
-    node.edge_outputs = numbers
-    node.args = shapes
+    node.edges = tuple(edges)
+    node.edge_outputs = tuple(numbers)
+    node.args = tuple(shapes)
     node.output_meta = output_meta
-    node.saved = []
+    node.saved = ()
     _sequence += 1
     node.sequence = _sequence
     return node

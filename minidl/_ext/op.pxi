@@ -12,18 +12,22 @@ cdef class Op:
     saves_output  keep the first output: True, or (j, ...): if any argument j needs a gradient
     outputs       number of results that the user sees; further results of the device function are kept
     view          the result looks at the memory of the first argument
+    leading       the first argument has to be a Tensor, or the call is a ``TypeError``
     promotion     how the dtypes of the arguments are brought together first: "arithmetic", "float" (integers become
                   the default float), "compare"; "subtract" and "count" refuse bool, "bits" refuses fractions
     forward       ``forward(F, *raw_arguments)`` where the op is more than one device function
     defers        ``defers(backend, raw_arguments, needs_input_gradient)``: the shape of the result if it may wait, else
-                  None
+                  None; it is asked only for arrays of one dtype
     joins         {chain of ops: (device function, condition)}: what this op is together with a first argument that
-                  waits, if ``condition(*further arguments)`` holds; it waits too if it has no condition (None)
-    takes_pooled  the rule takes the gradient of an image also as a ``PooledGrad``
+                  waits, if ``condition(*further arguments)`` holds; it waits too if it has no condition (None), else
+                  it is a pooling, whose gradient goes back as a ``PooledGrad``
+    pooled        the rule, of the same form, for the gradient of an image that comes as a ``PooledGrad``; its saved
+                  values may be waiting.  None: the rule gets the dense array
     """
 
     def __init__(self, name, grad_name=None, backward=None, saves=None, saves_output=False, outputs=1, view=False,
-                 promotion=None, forward=None, defers=None, joins=None, takes_pooled=False):
+                 promotion=None, forward=None, defers=None, joins=None, pooled=None,
+                 leading=False):
         self.name = name
         self.grad_name = grad_name or "".join(part.capitalize() for part in name.split("_")) + "Backward0"
         self.backward = backward
@@ -37,11 +41,13 @@ cdef class Op:
         self.forward = forward
         self.defers = defers
         self.joins = joins
-        self.takes_pooled = takes_pooled
+        self.pooled = pooled
+        self.leading = leading
         self.promotion = (None, "arithmetic", "float", "compare", "subtract", "count", "bits").index(promotion)
         for position, wanted_by in (saves or {}).items():
             for other in wanted_by:
                 self.save_masks[position] |= 1ul << <int>other
+        self.places = len(saves or {}) + (self.output_mask != 0)
         if name not in REGISTRY:
             REGISTRY[name] = self
 
@@ -58,35 +64,32 @@ cdef class Op:
             self.bound_at = _bindings
         return self.bound
 
-    cdef object run(self, object backend, list raws):
+    cdef object run(self, object backend, tuple raws):
         """The device function on raw arrays."""
         if self.forward is not None:
             return self.forward(backend, *raws)
-        cdef object function = self.bind(backend)
-        cdef Py_ssize_t n = len(raws)
-        if n == 1:
-            return function(raws[0])
-        if n == 2:
-            return function(raws[0], raws[1])
-        if n == 3:
-            return function(raws[0], raws[1], raws[2])
-        return function(*raws)
+        return PyObject_Call(self.bind(backend), raws, NULL)
 
-    cdef object wait(self, tuple args, list raws, object backend):
+    cdef object wait(self, tuple args, tuple raws, object backend):
         """A Deferred for this call, or None where it has to be computed at once."""
         cdef list storages = []
         cdef Tensor tensor
+        cdef int number = -1
         for argument in args:
             if isinstance(argument, Tensor):
                 tensor = <Tensor>argument
-                if tensor.storage.exposed or (tensor.storage.bin < 0 and tensor.storage.owner is not None):
+                if number >= 0 and typenum(tensor.raw) != number:
+                    return None
+                number = typenum(tensor.raw)
+                if tensor.storage.exposed or (tensor.storage.bin < 0 and tensor.storage.owner is not None
+                                              and type(tensor.storage.owner) is not Block):
                     return None
                 storages.append(tensor.storage)
         tensor = <Tensor>args[0]
         shape = self.defers(backend, raws, minidl_grad_enabled and tensor.needs_grad())
         return None if shape is None else deferred(self.name, (self.name,), raws, storages, shape, backend)
 
-    cdef object join(self, Deferred waiting, list raws, object backend):
+    cdef object join(self, Deferred waiting, tuple raws, object backend):
         """This op and those before it in one: a Deferred, or the result of the device; None if it cannot be."""
         cdef tuple found = self.joins.get(waiting.chain)
         if found is None:
@@ -112,7 +115,7 @@ cdef class Op:
         if self.promotion:
             args = promoted(self, args)
         n = len(args)
-        cdef list raws = [None] * n
+        cdef tuple raws = PyTuple_New(n)
         for i in range(n):
             argument = args[i]
             if isinstance(argument, Tensor):
@@ -121,26 +124,25 @@ cdef class Op:
                     backend = tensor.backend
                     first = tensor
                 elif backend is not tensor.backend:
-                    raise RuntimeError(
-                        f"{self.name}: expected all tensors to be on the same device, but found at least two "
-                        f"devices, {backend.device} and {tensor.backend.device}; move one with .to(...)")
+                    return self.call(on_one_device(self, args))
                 if type(tensor.raw) is Deferred:
                     if i == 0 and self.joins is not None and (<Deferred>tensor.raw).array is None:
                         waiting = <Deferred>tensor.raw
                     else:
                         raw_of(tensor)
-                raws[i] = tensor.raw
+                argument = tensor.raw
                 if recording and not needs:
                     needs = tensor.needs_grad()
-            else:
-                raws[i] = argument
+            fill_item(raws, i, argument)
         if backend is None:
             raise TypeError(f"{self.name}(): expected a Tensor, got {', '.join(type(a).__name__ for a in args)}")
+        if self.leading and first is not args[0]:
+            raise TypeError(f"{self.name}(): argument 'input' must be Tensor, not {type(args[0]).__name__}")
         result = None
         if waiting is not None:
             result = self.join(waiting, raws, backend)
             if result is None:
-                raws[0] = raw_of(first)
+                set_item(raws, 0, raw_of(first))
         elif self.defers is not None:
             result = self.wait(args, raws, backend)
         if result is None:
@@ -151,14 +153,14 @@ cdef class Op:
             else:
                 tensor = self.wrap_output(result, backend, first, args)
             if needs and is_floating(tensor.raw):
-                node = self.record(args, raws)
+                node = self.record(args, raws, 0)
                 if self.output_mask:
                     save_output(node, tensor.raw, tensor.storage)
                 tensor.node = node
             return tensor
         outputs = [self.wrap_output(raw, backend, first, args) for raw in (<tuple>result)[:self.outputs]]
         if needs:
-            node = self.record(args, raws)
+            node = self.record(args, raws, <int>(len(<tuple>result) - self.outputs))
             for i in range(self.outputs):
                 tensor = outputs[i]
                 if is_floating(tensor.raw):
@@ -192,42 +194,40 @@ cdef class Op:
         tensor.view_version = first.storage.version
         return tensor
 
-    cdef Node record(self, tuple args, list raws):
-        """A Node for this call: edges to the producers of the arguments, and what the rule needs kept."""
+    cdef Node record(self, tuple args, tuple raws, int extras):
+        """A Node for this call: edges to the producers of the arguments, and what the rule needs kept.
+
+        ``extras`` is how many values more than those of ``saves`` and ``saves_output`` the caller will save.
+        """
         global _sequence
         cdef Node node = Node.__new__(Node)
         cdef Py_ssize_t i, n = len(args)
         cdef unsigned long needed = 0
         cdef Tensor tensor
-        cdef object argument
-        cdef list edges = [None] * n
-        cdef list shapes = [None] * n
-        cdef list numbers = None
+        cdef object argument, edge
+        cdef tuple edges = PyTuple_New(n), shapes = PyTuple_New(n)
+        cdef bint numbered = False
         for i in range(n):
             argument = args[i]
-            if not isinstance(argument, Tensor):
-                shapes[i] = argument
-                continue
-            tensor = <Tensor>argument
-            shapes[i] = shape_of(tensor.raw)
-            node.backend = tensor.backend
-            if not tensor.needs_grad():
-                continue
-            needed |= 1ul << <int>min(i, 63)
-            if tensor.node is None:
-                edges[i] = tensor
-                continue
-            edges[i] = tensor.node
-            if tensor.output_nr:
-                if numbers is None:
-                    numbers = [0] * n
-                numbers[i] = tensor.output_nr
+            edge = None
+            if isinstance(argument, Tensor):
+                tensor = <Tensor>argument
+                argument = shape_tuple(tensor)
+                node.backend = tensor.backend
+                if tensor.needs_grad():
+                    needed |= 1ul << <int>min(i, 63)
+                    edge = tensor if tensor.node is None else tensor.node
+                    numbered = numbered or tensor.output_nr
+            fill_item(shapes, i, argument)
+            fill_item(edges, i, edge)
         node.op = self
         node.edges = edges
-        node.edge_outputs = numbers
         node.args = shapes
-        node.saved = []
-        node.saved_storages = []
+        if numbered:
+            node.edge_outputs = tuple([(<Tensor>each).output_nr if isinstance(each, Tensor) else 0 for each in args])
+        if self.places + extras > MOST_SAVED:
+            raise SystemError(f"{self.name} keeps more than {MOST_SAVED} values")
+        node.saved = nothings(2 * (self.places + extras))
         _sequence += 1
         node.sequence = _sequence
         # the arguments that the rule will want, given which gradients are wanted
@@ -288,6 +288,49 @@ cdef tuple promoted(Op op, tuple args):
     return args
 
 
+cdef tuple on_one_device(Op op, tuple args):
+    """The arguments of an elementwise op with CPU tensors of no dimensions as numbers, beside tensors of a GPU.
+
+    One that wants a gradient goes to the GPU instead.  Raises ``RuntimeError`` where that does not bring all together.
+    """
+    cdef object backend = None
+    cdef Tensor tensor
+    cdef list moved = []
+    cdef bint mixes = op.promotion or op.name in ("where", "index_put")
+    for argument in args:
+        if isinstance(argument, Tensor) and not (mixes and is_cpu_number(<Tensor>argument)):
+            tensor = <Tensor>argument
+            if backend is None:
+                backend = tensor.backend
+            elif backend is not tensor.backend:
+                raise RuntimeError(
+                    f"{op.name}: expected all tensors to be on the same device, but found at least two devices, "
+                    f"{backend.device} and {tensor.backend.device}; move one with .to(...)")
+    for argument in args:
+        if isinstance(argument, Tensor) and (<Tensor>argument).backend is not backend:
+            tensor = <Tensor>argument
+            if minidl_grad_enabled and tensor.needs_grad():
+                argument = argument.to(backend.device)
+            else:
+                argument = tensor.backend.to_host(raw_of(tensor)).item()
+        moved.append(argument)
+    return tuple(moved)
+
+
+cdef bint is_cpu_number(Tensor tensor) except -1:
+    return tensor.backend.device.type == "cpu" and len(shape_of(tensor.raw)) == 0
+
+
+def unary(Op op not None, str name, str doc, str module):
+    """The public function of an op with one argument."""
+    def function(input):
+        return op.call((input,))
+
+    function.__name__ = function.__qualname__ = name
+    function.__doc__, function.__module__ = doc, module
+    return function
+
+
 def register(name, function):
     """Offer a Tensor-level function (not a single op) under the name of a device function in the graph namespace."""
     REGISTRY[name] = function
@@ -318,19 +361,23 @@ def inplace(Op op not None, Tensor self not None, *args):
     require_writable(op, self)
     if _waiting_count:
         compute_waiting(self.storage)
-    cdef list raws = []
+    cdef list found = []
     for argument in full:
         if isinstance(argument, Tensor):
             tensor = <Tensor>argument
             if tensor.backend is not self.backend:
-                raise RuntimeError(
-                    f"{op.name}_: expected all tensors to be on the same device, but found at least two devices, "
-                    f"{self.backend.device} and {tensor.backend.device}; move one with .to(...)")
-            raws.append(raw_of(tensor))
+                full = on_one_device(op, full)
+                if full[0] is not self:
+                    raise RuntimeError(
+                        f"{op.name}_: expected all tensors to be on the same device, but found at least two devices, "
+                        f"{self.backend.device} and {tensor.backend.device}; move one with .to(...)")
+                return inplace(op, self, *full[1:])
+            found.append(raw_of(tensor))
             if recording and not needs:
                 needs = tensor.needs_grad()
         else:
-            raws.append(argument)
+            found.append(argument)
+    cdef tuple raws = tuple(found)
     result = op.run(self.backend, raws)
     extras = ()
     if type(result) is tuple:
@@ -348,7 +395,7 @@ def inplace(Op op not None, Tensor self not None, *args):
             raise RuntimeError(
                 "A view was created in no_grad mode and is being modified inplace with grad mode enabled. Put the view "
                 "and the change both inside the no_grad block, or both outside.")
-        node = op.record(full, raws)
+        node = op.record(full, raws, <int>len(extras))
         keep_original(op, node, self)
     self.backend.copy_(self.raw, result)
     self.storage.version += 1
@@ -398,10 +445,9 @@ cdef int require_writable(Op op, Tensor self) except -1:
 cdef int keep_original(Op op, Node node, Tensor self) except -1:
     """Where the rule wants what ``self`` held before the change: keep a copy of it."""
     cdef object raw
-    if op.save_masks[0] and node.saved_storages[0] is not None:
+    if op.save_masks[0] and node.saved[1] is not None:
         raw = self.backend.copy(raw_of(self))
-        node.saved[0] = raw
-        node.saved_storages[0] = (<Tensor>wrap(raw, self.backend)).storage
+        node.put(0, raw, (<Tensor>wrap(raw, self.backend)).storage)
         node.saved_versions[0] = 0
     return 0
 

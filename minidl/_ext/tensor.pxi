@@ -64,10 +64,10 @@ cdef class Tensor:
     cdef int rebase(self, tuple steps, Node inner) except -1:
         """This tensor's memory was changed through a view by ``inner``: make that its place on the tape."""
         cdef Op copy_slices = REGISTRY["copy_slices"]
-        cdef Node node = copy_slices.record((self,), [])
-        node.edges = [node.edges[0]] + inner.edges[1:]
-        node.edge_outputs = [self.output_nr] + [inner.edge_output(i) for i in range(1, len(inner.edges))]
-        node.args = [inner, steps]
+        cdef Node node = copy_slices.record((self,), (), 0)
+        node.edges = (node.edges[0], *inner.edges[1:])
+        node.edge_outputs = (self.output_nr, *[inner.edge_output(i) for i in range(1, len(inner.edges))])
+        node.args = (inner, steps)
         node.backend = self.backend
         self.move_to(node)
         return 0
@@ -78,7 +78,7 @@ cdef class Tensor:
     def shape(self):
         """Sizes of the dimensions, a ``Size``."""
         if self.size is None:
-            self.size = Size(self.raw.shape)
+            self.size = Size(shape_tuple(self))
         return self.size
 
     @property
@@ -89,7 +89,7 @@ cdef class Tensor:
     @property
     def dtype(self):
         """Kind of number, such as ``minidl.float32``."""
-        return from_numpy_dtype(self.raw.dtype)
+        return dtype_of(self.raw)
 
     @property
     def device(self):
@@ -193,7 +193,7 @@ cdef class Tensor:
         self.storage = value.storage
         self.backend = value.backend
         self.inference = value.inference
-        self.size = None
+        self.dims = self.size = None
         self.view_of = None
 
     def detach(self):
@@ -230,7 +230,7 @@ cdef class Tensor:
     @property
     def _shape(self):
         """The shape as a plain tuple; unlike ``_raw.shape`` it leaves a result that waits alone."""
-        return shape_of(self.raw)
+        return shape_tuple(self)
 
     @property
     def _backend(self):

@@ -6,6 +6,7 @@ from minidl._tensor import Tensor
 from minidl.nn import functional as F
 from minidl.nn.module import Module
 from minidl.ops import pointwise
+from minidl.ops.pointwise import relu
 
 
 class ReLU(Module):
@@ -16,7 +17,7 @@ class ReLU(Module):
         self.inplace = inplace
 
     def forward(self, input: Tensor) -> Tensor:
-        return input.relu_() if self.inplace else pointwise.relu(input)
+        return input.relu_() if self.inplace else relu(input)
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
+from minidl._ext.forwarding import Forwarding
 from minidl._tensor import Parameter, Tensor
 from minidl._types import as_dtype, dtype
 from minidl.autograd import Hooks, RemovableHandle, no_grad
@@ -22,7 +23,7 @@ _Self = TypeVar("_Self", bound="Module")
 _TABLES = ("_parameters", "_buffers", "_modules")
 
 
-class Module:
+class Module(Forwarding):
     """Subclass it, make layers and parameters in ``__init__`` (after ``super().__init__()``), use them in ``forward``.
 
     ``training`` tells layers such as Dropout and BatchNorm2d whether the network is being trained.
@@ -47,14 +48,12 @@ class Module:
         """What the module computes; every subclass writes its own."""
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        try:
-            if self._hooked:
-                return call_with_hooks(self, args, kwargs)
-            return self.forward(*args, **kwargs)
-        except LayerError as error:
+    # ``__call__``, in compiled code, is ``forward``, or this from the first hook on.
+    _call_hooked = call_with_hooks
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, LayerError):
             error.seen_from(self)
-            raise
 
     # -- attributes and the three tables
 

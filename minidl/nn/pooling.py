@@ -13,6 +13,7 @@ from minidl.nn.functional.pooling import IntOrPair
 from minidl.nn.module import Module
 from minidl.nn.sliding import SlidingWindow
 from minidl.ops import pool
+from minidl.ops.pool import max_pool2d
 
 
 class MaxPool2d(SlidingWindow):
@@ -33,7 +34,7 @@ class MaxPool2d(SlidingWindow):
             fit = self._geometries.get(input._shape)
         except AttributeError:  # no tensor: said properly below
             fit = None
-        return pool.max_pool2d(input, fit) if fit is not None else self._forward_checked(input)
+        return max_pool2d(input, fit) if fit is not None else self._forward_checked(input)
 
     def _forward_checked(self, input: Tensor) -> Any:
         options = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode

@@ -4,40 +4,39 @@ from __future__ import annotations
 
 import numpy as np
 
-from minidl._ext.core import Op, PooledGrad, Tensor
+from minidl._ext.core import Op, Tensor, formulas
 from minidl.geometry import Conv2dGeometry
 
 
+@formulas
 def _conv2d_backward(F, node, grad, input, weight):
     geometry = node.args[3]
-    if type(grad) is PooledGrad:
-        if node.needs(1) and node.needs(2):
-            return F.conv2d_relu_max_pool2d_backward(grad.grad_output, grad.codes.codes, input, weight, geometry,
-                                                     node.needs(0))
-        grad = grad.dense()
     return (
-        F.conv2d_backward_input(grad, weight, geometry) if node.needs(0) else None,
-        F.conv2d_backward_weight(grad, input, geometry) if node.needs(1) else None,
-        F.conv2d_backward_bias(grad) if node.needs(2) else None,
+        F.conv2d_backward_input(grad, weight, geometry),
+        F.conv2d_backward_weight(grad, input, geometry),
+        F.conv2d_backward_bias(grad),
     )
 
 
+def _conv2d_pooled_backward(F, node, grad, input, weight):
+    if node.needs(1) and node.needs(2):
+        return F.conv2d_relu_max_pool2d_backward(grad.grad_output, grad.codes.codes, input, weight, node.args[3],
+                                                 node.needs(0))
+    return _conv2d_backward(F, node, grad.dense(), input, weight)
+
+
+@formulas
 def _conv2d_backward_input_backward(F, node, grad, grad_output, weight):
     """grad has the input's shape: grad_input is linear in grad_output and in weight."""
     geometry = node.args[2]
-    return (
-        F.conv2d(grad, weight, None, geometry) if node.needs(0) else None,
-        F.conv2d_backward_weight(grad_output, grad, geometry) if node.needs(1) else None,
-    )
+    return F.conv2d(grad, weight, None, geometry), F.conv2d_backward_weight(grad_output, grad, geometry)
 
 
+@formulas
 def _conv2d_backward_weight_backward(F, node, grad, grad_output, input):
     """grad has the weight's shape: grad_weight is linear in grad_output and in input."""
     geometry = node.args[2]
-    return (
-        F.conv2d(input, grad, None, geometry) if node.needs(0) else None,
-        F.conv2d_backward_input(grad_output, grad, geometry) if node.needs(1) else None,
-    )
+    return F.conv2d(input, grad, None, geometry), F.conv2d_backward_input(grad_output, grad, geometry)
 
 
 def _conv2d_backward_bias_backward(F, node, grad):
@@ -46,28 +45,25 @@ def _conv2d_backward_bias_backward(F, node, grad):
 
 
 _EACH_FOR_THE_OTHER = {0: (1,), 1: (0,)}
+_FLOAT32 = np.dtype(np.float32)     # the one object that every native array of it has
 
 
 def _may_wait(backend, raws, needs_input):
     """A convolution waits for a ReLU where the device has one pass for both; what is wrong is said at once."""
-    input, weight, bias, geometry = raws
-    if bias is None or bias.size != geometry.OC or not input.dtype == weight.dtype == bias.dtype == np.float32:
+    input, _, bias, geometry = raws
+    if bias is None or bias.size != geometry.OC or input.dtype is not _FLOAT32:
         return None
     return geometry.output_shape if backend.can_fuse_conv2d(geometry, needs_input) else None
 
 
-_conv2d = Op("conv2d", "ConvolutionBackward0", backward=_conv2d_backward, saves=_EACH_FOR_THE_OTHER,
-             defers=_may_wait, takes_pooled=True)
+# input (N, C, H, W), weight (OC, C/groups, KH, KW), bias (OC,) or None, geometry -> (N, OC, OH, OW)
+conv2d = Op("conv2d", "ConvolutionBackward0", backward=_conv2d_backward, saves=_EACH_FOR_THE_OTHER,
+            defers=_may_wait, pooled=_conv2d_pooled_backward)
 Op("conv2d_backward_input", "ConvolutionBackwardBackward0", backward=_conv2d_backward_input_backward,
    saves=_EACH_FOR_THE_OTHER)
 Op("conv2d_backward_weight", "ConvolutionBackwardBackward0", backward=_conv2d_backward_weight_backward,
    saves=_EACH_FOR_THE_OTHER)
 Op("conv2d_backward_bias", "SumBackward1", backward=_conv2d_backward_bias_backward)
-
-
-def conv2d(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Conv2dGeometry) -> Tensor:
-    """input (N, C, H, W), weight (OC, C/groups, KH, KW), bias (OC,) or None -> (N, OC, OH, OW)."""
-    return _conv2d(input, weight, bias, geometry)
 
 
 def _conv_transpose2d_forward(F, input, weight, geometry, bias):
@@ -112,16 +108,12 @@ def _derived_in_one_row(rule):
 
 _conv_transpose2d = Op("conv_transpose2d", "ConvolutionBackward0", backward=_conv_transpose2d_backward,
                        forward=_conv_transpose2d_forward, saves=_EACH_FOR_THE_OTHER)
-_conv1d = Op("conv1d", "ConvolutionBackward0", backward=_derived_in_one_row(_conv2d_backward),
-             forward=_in_one_row(lambda F, *arguments: F.conv2d(*arguments)), saves=_EACH_FOR_THE_OTHER)
+# input (N, C, L), weight (OC, C/groups, K), bias (OC,) or None, geometry -> (N, OC, OL)
+conv1d = Op("conv1d", "ConvolutionBackward0", backward=_derived_in_one_row(_conv2d_backward),
+            forward=_in_one_row(lambda F, *arguments: F.conv2d(*arguments)), saves=_EACH_FOR_THE_OTHER)
 _conv_transpose1d = Op("conv_transpose1d", "ConvolutionBackward0",
                        backward=_derived_in_one_row(_conv_transpose2d_backward),
                        forward=_in_one_row(_conv_transpose2d_forward), saves=_EACH_FOR_THE_OTHER)
-
-
-def conv1d(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Conv2dGeometry) -> Tensor:
-    """input (N, C, L), weight (OC, C/groups, K), bias (OC,) or None -> (N, OC, OL)."""
-    return _conv1d(input, weight, bias, geometry)
 
 
 def conv_transpose2d(input: Tensor, weight: Tensor, bias: Tensor | None, geometry: Conv2dGeometry) -> Tensor:

@@ -44,8 +44,10 @@ def _nll_loss_backward_backward(F, node, grad, target, weight):
     return value if recorded(F) else value[0]
 
 
-_cross_entropy = Op("cross_entropy", "NllLossBackward0", backward=_cross_entropy_backward,
-                    saves={0: (0,), 1: (0,), 2: (0,)})
+# input, target, weight, ignore_index, reduction, label_smoothing: log-softmax over the classes and negative
+# log-likelihood of the class indices ``target``, in one step
+cross_entropy = Op("cross_entropy", "NllLossBackward0", backward=_cross_entropy_backward,
+                   saves={0: (0,), 1: (0,), 2: (0,)})
 _nll_loss = Op("nll_loss", backward=_nll_loss_backward, saves={1: (0,), 2: (0,)})
 Op("nll_loss_backward", backward=_nll_loss_backward_backward, saves={2: (0,), 3: (0,)})
 register("cross_entropy_backward", _recorded_cross_entropy_backward)
@@ -95,12 +97,6 @@ def _binary_cross_entropy_backward(F, node, grad, input, target):
 
 _binary_cross_entropy = Op("binary_cross_entropy", backward=_binary_cross_entropy_backward, saves={
     0: (0, 1), 1: (0,)}, forward=_binary_cross_entropy_forward)
-
-
-def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str,
-                  label_smoothing: float) -> Tensor:
-    """Log-softmax over the classes and negative log-likelihood of the class indices ``target``, in one step."""
-    return _cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
 
 
 def nll_loss(input: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, reduction: str) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from minidl._ext.core import Op, Tensor, register
+from minidl._ext.core import Op, Tensor, formulas, register
 from minidl.ops.rules import to_shape, transposed
 
 
@@ -14,18 +14,16 @@ def _matmul_backward(F, node, grad, input, other):
     )
 
 
+@formulas
 def _linear_backward(F, node, grad, input, weight):
-    return (
-        F.linear_backward_input(grad, weight) if node.needs(0) else None,
-        F.linear_backward_weight(grad, input) if node.needs(1) else None,
-        F.linear_backward_bias(grad) if node.needs(2) else None,
-    )
+    return F.linear_backward_input(grad, weight), F.linear_backward_weight(grad, input), F.linear_backward_bias(grad)
 
 
 _matmul = Op("matmul", lambda node: "MmBackward0" if max(map(len, node.args)) == 2 else "BmmBackward0",
              backward=_matmul_backward, saves={0: (1,), 1: (0,)}, promotion="arithmetic")
-_linear = Op("linear", lambda node: "MmBackward0" if node.args[2] is None else "AddmmBackward0",
-             backward=_linear_backward, saves={0: (1,), 1: (0,)})
+# input (..., in), weight (out, in), bias (out,) or None -> (..., out); the device checks shapes and dtypes
+linear = Op("linear", lambda node: "MmBackward0" if node.args[2] is None else "AddmmBackward0",
+            backward=_linear_backward, saves={0: (1,), 1: (0,)}, leading=True)
 
 
 def _rows(x: Tensor) -> Tensor:
@@ -65,17 +63,6 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 
 def _sides(x: Tensor) -> str:
     return "x".join(str(size) for size in x.shape)
-
-
-def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``input @ weight.T + bias``: input (..., in), weight (out, in), bias (out,) -> (..., out).
-
-    Raises ``RuntimeError`` with the shapes or dtypes where they do not fit (the device checks them), and
-    ``TypeError`` for an input that is not a tensor.
-    """
-    if not isinstance(input, Tensor):
-        raise TypeError(f"linear(): argument 'input' must be Tensor, not {type(input).__name__}")
-    return _linear(input, weight, bias)
 
 
 def mm(input: Tensor, mat2: Tensor) -> Tensor:

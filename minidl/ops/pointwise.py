@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from minidl._ext.core import Op, PooledGrad, Tensor, register
+from minidl._ext.core import Op, PooledGrad, Tensor, formulas, register, unary
 from minidl.ops.rules import to_shape
 
 # ---- one argument -------------------------------------------------------------------------------------------------
@@ -69,25 +69,18 @@ _KEEPS_INTEGERS = {"abs", "square", "sign", "floor", "ceil", "round", "trunc", "
 def _unary_op(name: str) -> Op:
     promotion = None if name in _KEEPS_INTEGERS else "float"
     if name in _FROM_INPUT:
-        return Op(name, backward=_FROM_INPUT[name], saves={0: (0,)}, promotion=promotion)
+        return Op(name, backward=formulas(_FROM_INPUT[name]), saves={0: (0,)}, promotion=promotion)
     if name in _FROM_OUTPUT:
-        return Op(name, backward=_FROM_OUTPUT[name], saves_output=True, promotion=promotion)
+        return Op(name, backward=formulas(_FROM_OUTPUT[name]), saves_output=True, promotion=promotion)
     if name in _FLAT:
-        return Op(name, backward=lambda F, node, grad: F.zeros_like(grad))
+        return Op(name, backward=formulas(lambda F, node, grad: F.zeros_like(grad)))
     return Op(name)
 
 
 _UNARY = {name: _unary_op(name) for name in (*_FROM_INPUT, *_FROM_OUTPUT, *_FLAT, *_WITHOUT_GRADIENT)}
-_UNARY["neg"] = Op("neg", backward=lambda F, node, grad: F.neg(grad))
-
-
-def _relu_backward(F, node, grad, out):
-    if type(grad) is PooledGrad:
-        return PooledGrad(grad.grad_output, grad.codes, True)
-    return F.relu_backward(grad, out)
-
-
-_UNARY["relu"] = Op("relu", backward=_relu_backward, saves_output=True, takes_pooled=True,
+_UNARY["neg"] = Op("neg", backward=formulas(lambda F, node, grad: F.neg(grad)))
+_UNARY["relu"] = Op("relu", backward=formulas(lambda F, node, grad, out: F.relu_backward(grad, out)), saves_output=True,
+                    pooled=lambda F, node, grad, out: PooledGrad(grad.grad_output, grad.codes, True),
                     joins={("conv2d",): ("conv2d_relu", None)})
 
 register("tanh_backward", lambda grad, out: grad * (1.0 - out * out))
@@ -99,31 +92,19 @@ register("relu_backward", lambda grad, out: where(out > 0, grad, 0.0))
 
 
 def _add_backward(F, node, grad):
-    return (
-        to_shape(F, node, 0, grad) if node.needs(0) else None,
-        to_shape(F, node, 1, grad) if node.needs(1) else None,
-    )
+    return grad, grad
 
 
 def _sub_backward(F, node, grad):
-    return (
-        to_shape(F, node, 0, grad) if node.needs(0) else None,
-        to_shape(F, node, 1, F.neg(grad)) if node.needs(1) else None,
-    )
+    return grad, F.neg(grad)
 
 
 def _mul_backward(F, node, grad, input, other):
-    return (
-        to_shape(F, node, 0, F.mul(grad, other)) if node.needs(0) else None,
-        to_shape(F, node, 1, F.mul(grad, input)) if node.needs(1) else None,
-    )
+    return F.mul(grad, other), F.mul(grad, input)
 
 
 def _div_backward(F, node, grad, input, other):
-    return (
-        to_shape(F, node, 0, F.div(grad, other)) if node.needs(0) else None,
-        to_shape(F, node, 1, F.neg(F.mul(grad, F.div(F.div(input, other), other)))) if node.needs(1) else None,
-    )
+    return F.div(grad, other), F.neg(F.mul(grad, F.div(F.div(input, other), other)))
 
 
 def _pow_backward(F, node, grad, input, exponent, output):
@@ -186,11 +167,12 @@ _EACH_FOR_THE_OTHER = {0: (1,), 1: (0,)}
 _BOTH = {0: (0, 1), 1: (0, 1)}
 
 _BINARY = {
-    "add": Op("add", backward=_add_backward, promotion="arithmetic"),
-    "sub": Op("sub", lambda node: "RsubBackward1" if _number(node, 0) else "SubBackward0", backward=_sub_backward,
-              promotion="subtract"),
-    "mul": Op("mul", backward=_mul_backward, saves=_EACH_FOR_THE_OTHER, promotion="arithmetic"),
-    "div": Op("div", backward=_div_backward, saves={0: (1,), 1: (0, 1)}, promotion="float"),
+    "add": Op("add", backward=formulas(_add_backward, broadcasts=True), promotion="arithmetic"),
+    "sub": Op("sub", lambda node: "RsubBackward1" if _number(node, 0) else "SubBackward0",
+              backward=formulas(_sub_backward, broadcasts=True), promotion="subtract"),
+    "mul": Op("mul", backward=formulas(_mul_backward, broadcasts=True), saves=_EACH_FOR_THE_OTHER,
+              promotion="arithmetic"),
+    "div": Op("div", backward=formulas(_div_backward, broadcasts=True), saves={0: (1,), 1: (0, 1)}, promotion="float"),
     "pow": Op("pow", lambda node: f"PowBackward{0 if _number(node, 1) else 2 if _number(node, 0) else 1}",
               backward=_pow_backward, saves=_BOTH, saves_output=(1,), promotion="count"),
     "maximum": Op("maximum", backward=_pick_backward(True), saves=_BOTH, promotion="arithmetic"),
@@ -251,14 +233,7 @@ _softplus = Op("softplus", backward=_softplus_backward, saves={0: (0,)}, promoti
 
 
 def _public_unary(name: str, formula: str) -> Any:
-    op = _UNARY[name]
-
-    def function(input: Tensor) -> Tensor:
-        return op(input)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{formula}, elementwise; the result has the shape of ``input``."
-    return function
+    return unary(_UNARY[name], name, f"{formula}, elementwise; the result has the shape of ``input``.", __name__)
 
 
 abs = _public_unary("abs", "|x|")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from minidl._ext.core import Op, PooledCodes, PooledGrad, Tensor
+from minidl._ext.core import Op, Tensor, formulas
 from minidl.geometry import Pool2dGeometry
 
 
@@ -13,16 +13,11 @@ def _max_pool2d_forward(F, input, geometry):
     return output, indices, indices
 
 
-def _max_pool2d_backward(F, node, grad, indices):
-    if type(indices) is PooledCodes:
-        return PooledGrad(grad, indices)
-    return F.max_pool2d_backward(grad, indices, node.args[1])
-
-
-_max_pool2d = Op(
+# input (N, C, H, W), geometry -> (N, C, OH, OW): the largest value of each window
+max_pool2d = Op(
     "max_pool2d",
     "MaxPool2DWithIndicesBackward0",
-    backward=_max_pool2d_backward,
+    backward=formulas(lambda F, node, grad, indices: F.max_pool2d_backward(grad, indices, node.args[1])),
     joins={("conv2d", "relu"): ("conv2d_relu_max_pool2d", lambda geometry: geometry.halves)},
 )
 _max_pool2d_with_indices = Op(
@@ -55,11 +50,6 @@ Op(
     "adaptive_avg_pool2d_backward",
     backward=lambda F, node, grad: F.adaptive_avg_pool2d(grad, node.args[0][-2:]),
 )
-
-
-def max_pool2d(input: Tensor, geometry: Pool2dGeometry) -> Tensor:
-    """(N, C, H, W) -> (N, C, OH, OW): the largest value of each window."""
-    return _max_pool2d(input, geometry)
 
 
 def max_pool2d_with_indices(input: Tensor, geometry: Pool2dGeometry) -> Any:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from minidl._ext.core import Op, Tensor, alike, from_raw, register
+from minidl._ext.core import Op, Tensor, alike, formulas, from_raw, register
 from minidl._ext.views import whole_shape
 from minidl._types import as_dtype
 from minidl.ops.rules import given, normalize_dim, normalize_dims
@@ -80,7 +80,7 @@ def _slice_name(node):
 
 
 def _reshape_op(grad_name):
-    return Op("reshape", grad_name, backward=lambda F, node, grad: F.reshape(grad, node.args[0]), view=True)
+    return Op("reshape", grad_name, backward=formulas(lambda F, node, grad: F.reshape(grad, node.args[0])), view=True)
 
 
 def _permute_op(grad_name):
@@ -94,9 +94,9 @@ _permute, _t, _transpose = map(_permute_op, ("PermuteBackward0", "TBackward0", "
 _expand = Op("expand", backward=lambda F, node, grad: grad if grad.shape == node.args[0] else F.sum_to(
     grad, node.args[0]), view=True)
 _slice = Op("slice", _slice_name, view=True,
-            backward=lambda F, node, grad: F.slice_backward(grad, node.args[0], node.args[1]))
-_slice_backward = Op("slice_backward", backward=lambda F, node, grad: F.slice(grad, node.args[2]))
-_copy = Op("copy", "CloneBackward0", backward=lambda F, node, grad: grad)
+            backward=formulas(lambda F, node, grad: F.slice_backward(grad, node.args[0], node.args[1])))
+_slice_backward = Op("slice_backward", backward=formulas(lambda F, node, grad: F.slice(grad, node.args[2])))
+_copy = Op("copy", "CloneBackward0", backward=formulas(lambda F, node, grad: grad))
 _cast = Op("cast", "ToCopyBackward0", backward=_cast_backward, forward=lambda F, x, dtype, _: F.cast(x, dtype))
 _cat = Op("cat", backward=_cat_backward)
 _stack = Op("cat", "StackBackward0", backward=_cat_backward)
@@ -202,7 +202,7 @@ def normalize_each(dims: Any, input: Tensor, op: str) -> tuple[int, ...]:
 
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The dimensions from ``start_dim`` to ``end_dim`` as one."""
-    shape = input._raw.shape
+    shape = input._shape
     flat = _flat_shape(shape, start_dim, end_dim)
     return input if flat == shape else _reshape(input, flat)
 

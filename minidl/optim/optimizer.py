@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from minidl._ext.core import Tensor, bump_versions, from_raw, kept_raws, with_gradients
+from minidl._ext.core import Tensor, bump_versions, forget_gradients, from_raw, kept_raws, with_gradients
 from minidl.autograd.grad_mode import enable_grad
 
 
@@ -81,10 +81,11 @@ class Optimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters; with ``set_to_none=False`` fill them with zeros."""
         for group in self.param_groups:
+            if set_to_none:
+                forget_gradients(group["params"])
+                continue
             for param in group["params"]:
-                if set_to_none:
-                    param.grad = None
-                elif param.grad is not None:
+                if param.grad is not None:
                     param.grad = param.grad.detach()
                     param.grad.zero_()
 

@@ -11,17 +11,32 @@ class MemoryReference:
     array_type = np.ndarray
     device = _types.device("cpu")
 
-    def from_host(self, array):
-        """A fresh raw array with the numbers of a NumPy array."""
+    def from_host(self, array, non_blocking=False):
+        """A fresh raw array with the numbers of a NumPy array; ``non_blocking`` is for who copies beside Python."""
         return self.copy(array)
 
     def to_host(self, x):
         """The raw array as a NumPy array; shares its memory where that is possible."""
         return x
 
+    def to_device(self, x, backend, non_blocking=False):
+        """A fresh raw array of another device with the numbers of x."""
+        return backend.from_host(x, non_blocking)
+
     def same_memory(self, a, b):
         """Whether two arrays may look at the same memory."""
         return np.may_share_memory(a, b)
+
+    def address(self, x):
+        """Where the first number lies."""
+        return x.ctypes.data
+
+    def storage_offset(self, x):
+        """How many numbers lie between the start of the memory and the first one of x."""
+        whole = x
+        while isinstance(whole.base, np.ndarray):
+            whole = whole.base
+        return int(x.ctypes.data - whole.ctypes.data) // x.itemsize
 
     def is_contiguous(self, x):
         """Whether the numbers lie in row-major order without gaps."""

@@ -23,7 +23,8 @@ def cross_entropy(input: Tensor, target: Tensor, weight: Tensor | None = None, *
     Raises ``RuntimeError`` or ``ValueError`` for shapes and dtypes that do not fit, ``IndexError`` for a target that
     is no class.
     """
-    _need_tensors("cross_entropy_loss", input, target)
+    if not (isinstance(input, Tensor) and isinstance(target, Tensor)):
+        _need_tensors("cross_entropy_loss", input, target)
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     if target.dtype.is_floating_point:
