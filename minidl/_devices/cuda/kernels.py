@@ -23,6 +23,7 @@ from minidl import _cuda_sources
 
 OPTIONS = ("-O3", "-std=c++17")
 _DIGEST = 32  # bytes of SHA-256
+_OLDEST = re.compile(r"^//\s*minidl-min-arch:\s*(\d+)(\d)$", re.MULTILINE)
 _USES = re.compile(r"^//\s*minidl-uses:\s*(.+)$", re.MULTILINE)
 
 
@@ -41,6 +42,12 @@ def source(file: str) -> str:
 def files() -> list[str]:
     """The names of all files of kernels."""
     return sorted(path.stem for path in _cuda_sources.folder().glob("*.cu"))
+
+
+def oldest_capability(file: str) -> tuple[int, int]:
+    """The least compute capability that ``cuda/<file>.cu`` is meant for: what ``// minidl-min-arch: 80`` says."""
+    found = _OLDEST.search((_cuda_sources.folder() / f"{file}.cu").read_text())
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def compiler() -> str:
@@ -105,6 +112,9 @@ def _write(path: Path, code: bytes) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        os.replace(name, path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(hashlib.sha256(code).digest() + code)
+            os.replace(name, path)
+        except OSError:
+            os.unlink(name)
