@@ -250,8 +250,9 @@ CALLS = {
     "stride": (lambda: F.conv1d(ones(2, 3, 8), ones(4, 3, 3), stride=(1, 2)), RuntimeError,
                "conv1d: stride must be one integer, got (1, 2)"),
     "short": (lambda: F.conv1d(ones(2, 3, 2), ones(4, 3, 3)), RuntimeError,
-              "conv1d: input (2, 3, 2) is 2 + 0 (padding) = 2 long, too small for a kernel of 3; use a larger input, "
-              "more padding or a smaller kernel"),
+              "conv1d: input (2, 3, 2) is 2 + 0 (padding) = 2 long, too small for a kernel of 3; the output would "
+              "be (2 + 0 + 0 - 1 * (3 - 1) - 1) // 1 + 1 = 0 long; use a larger input, more padding or a smaller "
+              "kernel"),
     "dtype": (lambda: F.conv_transpose2d(ones(2, 3, 4, 4).double(), ones(3, 4, 3, 3)), RuntimeError,
               "conv_transpose2d: input has dtype minidl.float64, weight has dtype minidl.float32; convert one with "
               ".to(...)"),
