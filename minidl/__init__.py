@@ -186,7 +186,7 @@ bool = NAMES["bool"]
 clip, concat, subtract, multiply, divide, negative, absolute = clamp, cat, sub, mul, div, neg, abs
 
 if TYPE_CHECKING:
-    from minidl import backends, compiler, cuda, datasets, nn, optim, serialization, utils
+    from minidl import backends, compiler, cuda, datasets, explain, nn, optim, serialization, utils
     from minidl._printing import set_printoptions
     from minidl.compiler import compile
     from minidl.serialization import load, save
@@ -197,6 +197,7 @@ else:
         "compiler": "minidl.compiler",
         "cuda": "minidl.cuda",
         "datasets": "minidl.datasets",
+        "explain": "minidl.explain",
         "load": "minidl.serialization",
         "nn": "minidl.nn",
         "optim": "minidl.optim",

@@ -214,8 +214,8 @@ def conv_size(size: int, before: int, after: int, kernel: int, stride: int, dila
     return (size + before + after - kernel_span(kernel, dilation)) // stride + 1
 
 
-def conv_formula(size: int, before: int, after: int, kernel: int, stride: int, dilation: int) -> str:
-    """``conv_size`` in numbers, as PyTorch's documentation writes it."""
+def conv_formula(size: object, before: object, after: object, kernel: object, stride: object, dilation: object) -> str:
+    """``conv_size`` in numbers or in words, as PyTorch's documentation writes it."""
     return f"({size} + {before} + {after} - {dilation} * ({kernel} - 1) - 1) // {stride} + 1"
 
 
@@ -224,29 +224,24 @@ def conv_transpose_size(size: int, kernel: int, stride: int, padding: int, dilat
     return (size - 1) * stride - 2 * padding + kernel_span(kernel, dilation)
 
 
-def conv_transpose_formula(size: int, kernel: int, stride: int, padding: int, dilation: int, extra: int) -> str:
-    """``conv_transpose_size`` and ``extra`` beyond it in numbers."""
-    return (f"({size} - 1) * {stride} (stride) - 2 * {padding} (padding) + {kernel_span(kernel, dilation)} (kernel) + "
-            f"{extra} (output_padding)")
+def conv_transpose_formula(size: object, kernel: object, stride: object, padding: object, dilation: object,
+                           extra: object) -> str:
+    """``conv_transpose_size`` and ``extra`` beyond it (output_padding) in numbers or in words."""
+    return f"({size} - 1) * {stride} - 2 * {padding} + {dilation} * ({kernel} - 1) + {extra} + 1"
 
 
 def pool_size(size: int, kernel: int, stride: int, pad: int, dilation: int, ceil_mode: bool) -> int:
-    """Windows of a pooling along one side: as of a convolution, or rounded up with ``ceil_mode``.
-
-    Then a last window that would start behind the input, in the padding at the end, is left out.
-    """
+    """Windows along one side; ``ceil_mode`` rounds up, but leaves out a last one that begins behind the input."""
     room = size + 2 * pad - kernel_span(kernel, dilation)
     windows = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
     return windows - 1 if ceil_mode and (windows - 1) * stride >= size + pad else windows
 
 
-def pool_formula(size: int, kernel: int, stride: int, pad: int, dilation: int, ceil_mode: bool) -> str:
-    """``pool_size`` in numbers."""
+def pool_formula(size: object, kernel: object, stride: object, pad: object, dilation: object, ceil_mode: bool) -> str:
+    """``pool_size`` in numbers or in words, before a last window behind the input is left out."""
     if not ceil_mode:
         return conv_formula(size, pad, pad, kernel, stride, dilation)
-    windows = -(-(size + 2 * pad - kernel_span(kernel, dilation)) // stride) + 1
-    behind = " - 1 (it would start behind the input)" if (windows - 1) * stride >= size + pad else ""
-    return f"ceil(({size} + {pad} + {pad} - {dilation} * ({kernel} - 1) - 1) / {stride}) + 1{behind}"
+    return f"ceil(({size} + {pad} + {pad} - {dilation} * ({kernel} - 1) - 1) / {stride}) + 1"
 
 
 def adaptive_window(size: int, outputs: int, i: int) -> slice:
@@ -266,8 +261,8 @@ def max_pool2d_geometry(input_shape: Sequence[int], kernel_size: IntOrPair, stri
                         padding: IntOrPair = 0, dilation: IntOrPair = 1, ceil_mode: bool = False) -> Pool2dGeometry:
     """The geometry of ``max_pool2d`` over an input ``(N, C, H, W)``; ``stride`` is the kernel size when omitted.
 
-    ``ceil_mode`` rounds the output size up, but the last window must start inside the input or its top or left
-    padding.  Raises ``RuntimeError`` for sizes that do not fit, ``TypeError`` for what is not an integer.
+    For ``ceil_mode`` see ``pool_size``.  Raises ``RuntimeError`` for sizes that do not fit, ``TypeError`` for what is
+    not an integer.
     """
     return _kept(_pool2d_geometry, "max_pool2d", input_shape, kernel_size, stride, padding, dilation, ceil_mode)
 
@@ -392,7 +387,8 @@ def _conv_transpose_windows(op: str, input_shape: Any, weight_shape: Any, stride
                                "stride would bring to the input's")
         output = conv_transpose_size(*numbers) + extra
         if output < 1:
-            raise RuntimeError(f"{op}: input {input_shape} is {size} {side} and would become "
+            words = conv_transpose_formula("size", "kernel", "stride", "padding", "dilation", "output_padding")
+            raise RuntimeError(f"{op}: input {input_shape} is {size} {side} and would become {words} = "
                                f"{conv_transpose_formula(*numbers, extra)} = {output}; use less padding or a larger "
                                "input")
         windows.append(Window(side, output, kernels[i], strides[i], pads[i], pads[i], dilations[i],
