@@ -3,6 +3,7 @@
     print(explain.shape(nn.Conv2d(3, 6, 5, stride=2), (1, 3, 32, 32)))   the output's size, derived
     print(explain.pixel(layer, images, n=0, oc=2, oh=4, ow=4))           one output number, taken apart
     explain.channels(layer, images).figure                               what each kernel makes of each channel
+    explain.page(layer, images)                                          all of it to play with, in a browser
 
 All of it is computed with the sizes of ``minidl.geometry`` and compared with what the layer itself gives.  Texts need
 NumPy only; pictures need the extra ``minidl[explain]``, which a call without it says.
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from minidl.explain.animations import animate
     from minidl.explain.channel_maps import channels
     from minidl.explain.correlation import correlation_vs_convolution
+    from minidl.explain.html_page import page
     from minidl.explain.matrices import matrix
     from minidl.explain.networks import network
     from minidl.explain.pixel_gradients import pixel_grad
@@ -36,6 +38,7 @@ else:
         "matrix": "minidl.explain.matrices",
         "mistakes": "minidl.explain.training_pictures",
         "network": "minidl.explain.networks",
+        "page": "minidl.explain.html_page",
         "pixel": "minidl.explain.pixels",
         "pixel_grad": "minidl.explain.pixel_gradients",
         "shape": "minidl.explain.shapes",
