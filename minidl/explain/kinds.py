@@ -7,7 +7,7 @@ can be explained too.  All sizes come from ``minidl.geometry``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,8 +127,9 @@ def _adaptive_pool(op, shape, output_size):
     return {"sliding": None, "output_shape": (*shape[:2], *geometry.adaptive_pool_size(op, shape, output_size))}
 
 
-_BY_FAMILY = {"conv": _conv, "conv_transpose": _conv_transpose, "max_pool": _max_pool, "avg_pool": _avg_pool,
-              "adaptive_avg_pool": _adaptive_pool, "adaptive_max_pool": _adaptive_pool}
+_BY_FAMILY: dict[str, Callable[..., dict[str, Any]]] = {
+    "conv": _conv, "conv_transpose": _conv_transpose, "max_pool": _max_pool, "avg_pool": _avg_pool,
+    "adaptive_avg_pool": _adaptive_pool, "adaptive_max_pool": _adaptive_pool}
 FAMILIES = {f"{family}{sides}d": describe for family, describe in _BY_FAMILY.items() for sides in (1, 2, 3)}
 CLASSES = {"".join(word.capitalize() for word in op[:-2].split("_")) + op[-2:]: op for op in FAMILIES}
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from minidl.explain.taps import Taps, as_batch, need_conv, output_of, read
-from minidl.explain.text import Text, by, html_matrix, html_table, matrix, number, side_by_side
+from minidl.explain.text import Text, by, html_matrix, matrix, number, side_by_side
 
 
 @dataclass(frozen=True, repr=False)

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-
 from minidl._tensor import Tensor
 from minidl.autograd import no_grad
 from minidl.explain.kinds import Case, case

@@ -27,7 +27,7 @@ class Text:
 
 def number(value: float) -> str:
     """A number in at most four digits, or whole."""
-    value = float(value)
+    value = float(value) + 0.0  # no -0
     return f"{value:.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
 
 
@@ -61,7 +61,7 @@ def matrix(values: np.ndarray, framed: np.ndarray | None = None) -> list[str]:
     cells = [[f"[{number(value)}]" if mark else f" {number(value)} " for value, mark in zip(row, marked, strict=True)]
              for row, marked in zip(values, marks, strict=True)]
     width = max((len(cell) for row in cells for cell in row), default=0)
-    return ["".join(cell.rjust(width) for cell in row).rstrip() for row in cells]
+    return [" ".join(cell.rjust(width) for cell in row).rstrip() for row in cells]
 
 
 def side_by_side(*blocks: tuple[str, Sequence[str]], gap: int = 3) -> list[str]:
