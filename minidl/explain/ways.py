@@ -125,17 +125,20 @@ class Algorithms(Text):
 
     def lines(self) -> list[str]:
         return [f"{self.layer}, input {self.geometry.input_shape} to {self.geometry.output_shape}", "",
-                *table(*self._table())]
+                *table(*self._table()), *self._reasons()]
 
     def _repr_html_(self) -> str:
-        return f"<p><b>{self.layer}</b>, input {self.geometry.input_shape}</p>{html_table(*self._table())}"
+        return (f"<p><b>{self.layer}</b>, input {self.geometry.input_shape}</p>{html_table(*self._table())}"
+                f"<p>{'<br>'.join(self._reasons())}</p>")
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         fastest = self.ways[0].seconds or 1e-9
-        rows = [[way.name, way.reason, "", ""] if way.seconds is None or way.difference is None else
-                [way.name, f"{way.seconds * 1e3:.3g} ms", f"{way.seconds / fastest:.3g}x", f"{way.difference:.1e}"]
-                for way in self.ways]
+        rows = [[way.name, f"{way.seconds * 1e3:.3g} ms", f"{way.seconds / fastest:,.1f}x", f"{way.difference:.1e}"]
+                for way in self.ways if way.seconds is not None]
         return ["way", "time", "beside minidl", "largest difference"], rows
+
+    def _reasons(self) -> list[str]:
+        return [f"{way.name} is left out: {way.reason}" for way in self.ways if way.reason]
 
     def source(self, name: str) -> str:
         """The lines of a way, by its name in the table."""
@@ -214,9 +217,9 @@ def _left_out(name: str, g: Conv2dGeometry) -> str:
     """Why a way is not taken, or nothing."""
     work = g.N * g.OC * g.OH * g.OW * (g.C // g.groups) * g.KH * g.KW
     if name == "direct loops" and work > MOST_LOOPS:
-        return f"left out: {work:,} multiply-adds in Python"
+        return f"{work:,} multiply-adds are too many for Python"
     if name == "Winograd" and (g.KH, g.KW, g.stride_h, g.stride_w, g.dilation_h, g.dilation_w) != (3, 3, 1, 1, 1, 1):
-        return "left out: F(2x2, 3x3) is for 3x3, stride 1"
+        return "F(2x2, 3x3) is for kernels of 3x3 with stride 1 and dilation 1"
     return ""
 
 
