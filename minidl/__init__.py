@@ -188,6 +188,7 @@ clip, concat, subtract, multiply, divide, negative, absolute = clamp, cat, sub, 
 if TYPE_CHECKING:
     from minidl import backends, compiler, cuda, datasets, explain, nn, optim, serialization, utils
     from minidl._printing import set_printoptions
+    from minidl.backends.cuda import get_float32_matmul_precision, set_float32_matmul_precision
     from minidl.compiler import compile
     from minidl.serialization import load, save
 else:
@@ -198,11 +199,13 @@ else:
         "cuda": "minidl.cuda",
         "datasets": "minidl.datasets",
         "explain": "minidl.explain",
+        "get_float32_matmul_precision": "minidl.backends.cuda",
         "load": "minidl.serialization",
         "nn": "minidl.nn",
         "optim": "minidl.optim",
         "save": "minidl.serialization",
         "serialization": "minidl.serialization",
+        "set_float32_matmul_precision": "minidl.backends.cuda",
         "set_printoptions": "minidl._printing",
         "utils": "minidl.utils",
     })

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from minidl._ext import random as _ext
-from minidl._ext.random import Generator
+from minidl._generator import Generator, PhiloxGenerator, seed_gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,8 +44,10 @@ default_generator.seed()
 
 
 def manual_seed(seed: int) -> Generator:
-    """Seed the default generator; returns it. As in PyTorch, what ``int()`` can read is a seed."""
-    return default_generator.manual_seed(int(seed))
+    """Seed the default generators of the CPU, which is returned, and of all GPUs; what ``int()`` can read is a seed."""
+    default_generator.manual_seed(int(seed))
+    seed_gpus(int(seed))
+    return default_generator
 
 
 def initial_seed() -> int:
@@ -54,8 +56,10 @@ def initial_seed() -> int:
 
 
 def seed() -> int:
-    """Seed the default generator from the system's entropy; returns the seed."""
-    return default_generator.seed()
+    """Seed the default generators of the CPU and of all GPUs from the system's entropy; returns the seed."""
+    drawn = default_generator.seed()
+    seed_gpus(drawn)
+    return drawn
 
 
 def get_rng_state() -> np.ndarray:
@@ -75,12 +79,8 @@ def draw_seed(generator: Generator | None = None) -> int:
 
 def uniform_(array: np.ndarray, low: float = 0.0, high: float = 1.0, generator: Generator | None = None) -> np.ndarray:
     """Fill a floating array with numbers uniform in [low, high)."""
-    _need_floating("uniform_", array)
-    if not low <= high:
-        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={high}")
-    if not high - low <= _LARGEST[array.dtype]:
-        raise RuntimeError(f"uniform_ expects to-from <= the largest {array.dtype}, but found to={high} and from={low}")
-    given = generator or default_generator
+    check_uniform(array.dtype, low, high)
+    given = _chosen(generator)
     _fill_in_memory_order(array, lambda out: _ext.fill_uniform(given, out, low, high))
     return array
 
@@ -90,10 +90,8 @@ def normal_(array: np.ndarray, mean: float = 0.0, std: float = 1.0, generator: G
 
     float32 has the bits of PyTorch on processors with AVX2; elsewhere PyTorch's own differ from these by rounding.
     """
-    _need_floating("normal_", array)
-    if not std >= 0:
-        raise RuntimeError(f"normal_ expects std >= 0.0, but found std {std}")
-    given = generator or default_generator
+    check_normal(array.dtype, std)
+    given = _chosen(generator)
     in_blocks = array.size >= 16 and array.flags.c_contiguous
     _fill_in_memory_order(array, lambda out: _ext.fill_normal(given, out, mean, std, in_blocks))
     return array
@@ -106,33 +104,19 @@ def random_(array: np.ndarray, low: int | None = None, high: int | None = None,
     ``high`` alone missing stands for all that the dtype can hold from ``low`` on (floating: up to 2**24 or 2**53, from
     where not every integer is a float); both missing for all non-negative ones.
     """
-    given = generator or default_generator
-    dtype = array.dtype
-    largest = _largest_integer(dtype)
+    given = _chosen(generator)
+    first, count = whole_numbers(array.dtype, low, high)
     if low is None and high is None:
-        _fill_in_memory_order(array, lambda out: _fill_without_bounds(given, out, largest))
-        return array
-    first = 0 if low is None else int(low)
-    last = largest if high is None else int(high) - 1
-    if first > last:
-        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={first} >= to={last + 1}")
-    if dtype.kind != "f":
-        smallest = 0 if dtype.kind == "b" else int(np.iinfo(dtype).min)
-        for name, value in (("from", first), ("to - 1", last)):
-            if not smallest <= value <= largest:
-                raise RuntimeError(f"random_: {name} = {value} is out of bounds for {dtype}, [{smallest}, {largest}]")
-    count = last - first + 1
-    if count == 1 << 64:
-        count = 0
-    _fill_in_memory_order(array, lambda out: _ext.fill_integers(given, out, count, first))
+        _fill_in_memory_order(array, lambda out: _fill_without_bounds(given, out, count))
+    else:
+        _fill_in_memory_order(array, lambda out: _ext.fill_integers(given, out, count, first))
     return array
 
 
 def bernoulli_(array: np.ndarray, p: float = 0.5, generator: Generator | None = None) -> np.ndarray:
     """Fill an array of any dtype with ones, of probability ``p``, and zeros."""
-    if not 0 <= p <= 1:
-        raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
-    given = generator or default_generator
+    check_probability(p)
+    given = _chosen(generator)
 
     def fill(out: np.ndarray) -> None:
         trials = np.empty(out.shape, np.bool_)
@@ -145,25 +129,82 @@ def bernoulli_(array: np.ndarray, p: float = 0.5, generator: Generator | None = 
 
 def dropout_mask(shape: Sequence[int], p: float, generator: Generator | None = None) -> np.ndarray:
     """A bool array, True where ``dropout`` with probability ``p`` of zeroing keeps an element."""
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    check_dropout(p)
     kept = np.empty(shape, np.bool_)
-    _ext.fill_bernoulli(generator or default_generator, kept, 1.0 - p)
+    _ext.fill_bernoulli(_chosen(generator), kept, 1.0 - p)
     return kept
 
 
 def randperm(n: int, generator: Generator | None = None) -> np.ndarray:
     """An int64 array holding a permutation of 0 .. n - 1."""
-    if n < 0:
-        raise RuntimeError(f"randperm: n must be non-negative, got {n}")
+    check_length(n)
     out = np.empty(n, np.int64)
-    _ext.fill_permutation(generator or default_generator, out)
+    _ext.fill_permutation(_chosen(generator), out)
     return out
 
 
-def _need_floating(op: str, array: np.ndarray) -> None:
-    if array.dtype not in _LARGEST:
-        raise NotImplementedError(f"{op} is not implemented for {array.dtype}, only for float32 and float64; "
+def _chosen(generator: Generator | None) -> Generator:
+    """The generator to draw from on the CPU."""
+    if isinstance(generator, PhiloxGenerator):
+        raise RuntimeError(f"Expected a 'cpu' device type for generator but found '{generator.device}'")
+    return generator or default_generator
+
+
+# ---- what can be drawn, on any device --------------------------------------------------------------------------------
+
+
+def check_uniform(dtype: np.dtype, low: float, high: float) -> None:
+    """Raise what ``uniform_`` raises for a wrong dtype or range."""
+    _need_floating("uniform_", dtype)
+    if not low <= high:
+        raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={high}")
+    if not high - low <= _LARGEST[dtype]:
+        raise RuntimeError(f"uniform_ expects to-from <= the largest {dtype}, but found to={high} and from={low}")
+
+
+def check_normal(dtype: np.dtype, std: float) -> None:
+    """Raise what ``normal_`` raises for a wrong dtype or deviation."""
+    _need_floating("normal_", dtype)
+    if not std >= 0:
+        raise RuntimeError(f"normal_ expects std >= 0.0, but found std {std}")
+
+
+def whole_numbers(dtype: np.dtype, low: int | None, high: int | None) -> tuple[int, int]:
+    """What ``random_`` draws from: the first number, and how many there are (0 for all of 64 bits)."""
+    largest = _largest_integer(dtype)
+    first = 0 if low is None else int(low)
+    last = largest if high is None else int(high) - 1
+    if first > last:
+        raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={first} >= to={last + 1}")
+    if dtype.kind != "f":
+        smallest = 0 if dtype.kind == "b" else int(np.iinfo(dtype).min)
+        for name, value in (("from", first), ("to - 1", last)):
+            if not smallest <= value <= largest:
+                raise RuntimeError(f"random_: {name} = {value} is out of bounds for {dtype}, [{smallest}, {largest}]")
+    return first, (last - first + 1) % (1 << 64)
+
+
+def check_probability(p: float) -> None:
+    """Raise what ``bernoulli_`` raises for what is no probability."""
+    if not 0 <= p <= 1:
+        raise RuntimeError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
+
+
+def check_dropout(p: float) -> None:
+    """Raise what dropout raises for what is no probability."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+
+
+def check_length(n: int) -> None:
+    """Raise what ``randperm`` raises for a negative length."""
+    if n < 0:
+        raise RuntimeError(f"randperm: n must be non-negative, got {n}")
+
+
+def _need_floating(op: str, dtype: np.dtype) -> None:
+    if dtype not in _LARGEST:
+        raise NotImplementedError(f"{op} is not implemented for {dtype}, only for float32 and float64; "
                                   f"for integers use random_")
 
 
@@ -176,9 +217,9 @@ def _largest_integer(dtype: np.dtype) -> int:
     return int(np.iinfo(dtype).max)
 
 
-def _fill_without_bounds(generator: Generator, out: np.ndarray, largest: int) -> None:
+def _fill_without_bounds(generator: Generator, out: np.ndarray, count: int) -> None:
     words = out if out.dtype == np.int64 else np.empty(out.shape, np.int64)
-    _ext.fill_words(generator, words, largest + 1, wide=out.itemsize == 8)
+    _ext.fill_words(generator, words, count, wide=out.itemsize == 8)
     if words is not out:
         out[...] = words
 

@@ -169,10 +169,7 @@ def stride(self: Tensor, dim: int | None = None) -> Any:
 
 def storage_offset(self: Tensor) -> int:
     """Distance, in numbers, of the first number from the start of the memory."""
-    base = self._raw
-    while isinstance(base.base, np.ndarray):
-        base = base.base
-    return int(self._raw.ctypes.data - base.ctypes.data) // self._raw.itemsize
+    return self._backend.storage_offset(self._raw)
 
 
 def numel(input: Tensor) -> int:
@@ -187,7 +184,7 @@ def is_contiguous(self: Tensor) -> bool:
 
 def data_ptr(self: Tensor) -> int:
     """Address of the first number."""
-    return self._raw.ctypes.data
+    return self._backend.address(self._raw)
 
 
 def to(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -230,7 +227,9 @@ def _converter(name: str) -> Any:
 
 def type_(self: Tensor, dtype: Any = None) -> Any:
     """The name of the tensor's type, or the tensor converted to ``dtype``."""
-    return f"minidl.{promotion.type_name(self.dtype)}Tensor" if dtype is None else shape.cast(self, dtype)
+    if dtype is not None:
+        return shape.cast(self, dtype)
+    return f"minidl.{'cuda.' if self.is_cuda else ''}{promotion.type_name(self.dtype)}Tensor"
 
 
 def cpu(self: Tensor) -> Tensor:

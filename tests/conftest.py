@@ -23,3 +23,15 @@ def two_threads() -> Iterator[None]:
     minidl.set_num_threads(2)
     yield
     minidl.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def gpu() -> Any:
+    """The operations of a GPU, the emulated one by default (see ``cuda_device``), or the test is skipped."""
+    import cuda_device
+    from cuda_emulation import CannotEmulateError
+
+    try:
+        return cuda_device.backend()
+    except CannotEmulateError as error:
+        pytest.skip(str(error))

@@ -20,9 +20,9 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS = [
     ["minidl.geometry", "minidl._types", "minidl._version", "minidl._cuda_sources", "minidl._on_first_use"],
     ["minidl._ext.__init__", "minidl._ext.core", "minidl._ext.storage", "minidl._ext.array_over",
-     "minidl._ext.threads"],
+     "minidl._ext.device_array", "minidl._ext.device_pool", "minidl._ext.threads"],
     ["minidl._ext"],
-    ["minidl._random"],
+    ["minidl._random", "minidl._generator"],
     ["minidl._devices"],
     ["minidl.autograd"],
     ["minidl.ops"],
@@ -46,7 +46,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("minidl._ext.core", "minidl._ext.random"): "the stub: methods that minidl._tensor attaches take a Generator",
 }
 
-ONLY_IN = {"pycuda": "minidl._devices.cuda_runtime"}
+ONLY_IN = {"pycuda": "minidl._devices.cuda.runtime"}
 
 CYTHON_IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(?P<base>[.\w]+)[ \t]+c?import[ \t]+(?P<names>\([^)]*\)|[^\n#]+)"
@@ -210,7 +210,8 @@ def test_right_imports_pass(package):
             "nn/functional.py": "from minidl import ops\nimport numpy as np",
             "ops/relu.py": "from minidl._devices import cpu\nfrom minidl._ext.core import Tensor",
             "_devices/cpu.py": "from minidl._ext import relu",
-            "_devices/cuda_runtime.py": "import pycuda.driver",
+            "_devices/cuda/__init__.py": "from .runtime import runtime",
+            "_devices/cuda/runtime.py": "import pycuda.driver",
             "_ext/relu.pyx": '"""Text: from minidl.nn import nothing\nfrom minidl.nn import more\n"""\n'
             "from minidl._ext.threads cimport team\ncimport numpy as cnp",
             "_ext/threads.pyx": "",

@@ -249,8 +249,8 @@ def test_seeds(torch):
     assert random.initial_seed() == 7
     assert random.seed() == random.initial_seed() != random.seed()
     assert str(Generator().device) == "cpu"
-    with pytest.raises(RuntimeError, match="'cuda'"):
-        Generator("cuda")
+    with pytest.raises(RuntimeError, match="'tpu'"):
+        Generator("tpu")
 
 
 def test_a_generator_of_ones_own_leaves_the_default_alone():

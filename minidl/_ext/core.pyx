@@ -24,6 +24,8 @@ from cpython.long cimport PyLong_CheckExact
 from cpython.object cimport PyObject, PyTypeObject, Py_EQ, Py_GE, Py_GT, Py_LE, Py_LT, Py_NE
 from libc.stdlib cimport realloc
 
+from minidl._ext.device_array cimport DeviceArray
+from minidl._ext.device_pool cimport Block
 from minidl._ext.storage cimport Storage
 
 import weakref
@@ -116,6 +118,8 @@ def set_inference_enabled(bint enabled):
 cdef inline int typenum(object raw):
     if cnp.PyArray_CheckExact(raw):
         return cnp.PyArray_TYPE(<cnp.ndarray>raw)
+    if type(raw) is DeviceArray:
+        return (<cnp.dtype>(<DeviceArray>raw).dtype).type_num
     return raw.dtype.num
 
 
@@ -127,6 +131,8 @@ cdef bint is_floating(object raw):
 cdef inline object shape_of(object raw):
     if cnp.PyArray_CheckExact(raw):
         return PyArray_IntTupleFromIntp(cnp.PyArray_NDIM(<cnp.ndarray>raw), cnp.PyArray_DIMS(<cnp.ndarray>raw))
+    if type(raw) is DeviceArray:
+        return (<DeviceArray>raw).shape
     return raw.shape
 
 
@@ -153,6 +159,8 @@ cdef Tensor wrap(object raw, object backend):
     cdef object base
     if cnp.PyArray_CheckExact(raw) and cnp.PyArray_BASE(<cnp.ndarray>raw) != NULL:
         base = <object>cnp.PyArray_BASE(<cnp.ndarray>raw)
+    elif type(raw) is DeviceArray:
+        base = (<DeviceArray>raw).base
     elif isinstance(raw, np.generic):
         raw = np.asarray(raw)
         base = None

@@ -15,6 +15,7 @@ from libc.stdlib cimport free, realloc
 
 from minidl._ext.core cimport (Node, Op, PooledGrad, REGISTRY, Tensor, compute_waiting, dense, graph_namespace,
                                is_floating, raw_of, set_grad, wrap)
+from minidl._ext.device_array cimport DeviceArray
 from minidl._ext.storage cimport Storage
 
 cnp.import_array()
@@ -317,12 +318,17 @@ cdef int run_post_accumulate_hooks(Tensor leaf) except -1:
 
 cdef bint exclusively_held(object grad):
     """True if nobody but the caller's variable and this argument's reference knows the array or its memory."""
+    cdef object base
+    if type(grad) is DeviceArray:
+        base = (<DeviceArray>grad).base
+        return (Py_REFCNT(grad) <= 1 and (<DeviceArray>grad).contiguous and type(base) is Storage
+                and Py_REFCNT(base) <= 2)
     if not cnp.PyArray_CheckExact(grad) or Py_REFCNT(grad) > 1:
         return False
     if cnp.PyArray_BASE(<cnp.ndarray>grad) == NULL or not cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>grad):
         return False
     # One reference from the array, one from the local variable.
-    cdef object base = <object>cnp.PyArray_BASE(<cnp.ndarray>grad)
+    base = <object>cnp.PyArray_BASE(<cnp.ndarray>grad)
     return type(base) is Storage and Py_REFCNT(base) <= 2
 
 

@@ -79,7 +79,8 @@ cdef class Op:
         for argument in args:
             if isinstance(argument, Tensor):
                 tensor = <Tensor>argument
-                if tensor.storage.exposed or (tensor.storage.bin < 0 and tensor.storage.owner is not None):
+                if tensor.storage.exposed or (tensor.storage.bin < 0 and tensor.storage.owner is not None
+                                              and type(tensor.storage.owner) is not Block):
                     return None
                 storages.append(tensor.storage)
         tensor = <Tensor>args[0]
@@ -121,9 +122,7 @@ cdef class Op:
                     backend = tensor.backend
                     first = tensor
                 elif backend is not tensor.backend:
-                    raise RuntimeError(
-                        f"{self.name}: expected all tensors to be on the same device, but found at least two "
-                        f"devices, {backend.device} and {tensor.backend.device}; move one with .to(...)")
+                    return self.call(on_one_device(self, args))
                 if type(tensor.raw) is Deferred:
                     if i == 0 and self.joins is not None and (<Deferred>tensor.raw).array is None:
                         waiting = <Deferred>tensor.raw
@@ -288,6 +287,39 @@ cdef tuple promoted(Op op, tuple args):
     return args
 
 
+cdef tuple on_one_device(Op op, tuple args):
+    """The arguments of an elementwise op with CPU tensors of no dimensions as numbers, beside tensors of a GPU.
+
+    One that wants a gradient goes to the GPU instead.  Raises ``RuntimeError`` where that does not bring all together.
+    """
+    cdef object backend = None
+    cdef Tensor tensor
+    cdef list moved = []
+    cdef bint mixes = op.promotion or op.name in ("where", "index_put")
+    for argument in args:
+        if isinstance(argument, Tensor) and not (mixes and is_cpu_number(<Tensor>argument)):
+            tensor = <Tensor>argument
+            if backend is None:
+                backend = tensor.backend
+            elif backend is not tensor.backend:
+                raise RuntimeError(
+                    f"{op.name}: expected all tensors to be on the same device, but found at least two devices, "
+                    f"{backend.device} and {tensor.backend.device}; move one with .to(...)")
+    for argument in args:
+        if isinstance(argument, Tensor) and (<Tensor>argument).backend is not backend:
+            tensor = <Tensor>argument
+            if minidl_grad_enabled and tensor.needs_grad():
+                argument = argument.to(backend.device)
+            else:
+                argument = tensor.backend.to_host(raw_of(tensor)).item()
+        moved.append(argument)
+    return tuple(moved)
+
+
+cdef bint is_cpu_number(Tensor tensor) except -1:
+    return tensor.backend.device.type == "cpu" and len(shape_of(tensor.raw)) == 0
+
+
 def register(name, function):
     """Offer a Tensor-level function (not a single op) under the name of a device function in the graph namespace."""
     REGISTRY[name] = function
@@ -323,9 +355,12 @@ def inplace(Op op not None, Tensor self not None, *args):
         if isinstance(argument, Tensor):
             tensor = <Tensor>argument
             if tensor.backend is not self.backend:
-                raise RuntimeError(
-                    f"{op.name}_: expected all tensors to be on the same device, but found at least two devices, "
-                    f"{self.backend.device} and {tensor.backend.device}; move one with .to(...)")
+                full = on_one_device(op, full)
+                if full[0] is not self:
+                    raise RuntimeError(
+                        f"{op.name}_: expected all tensors to be on the same device, but found at least two devices, "
+                        f"{self.backend.device} and {tensor.backend.device}; move one with .to(...)")
+                return inplace(op, self, *full[1:])
             raws.append(raw_of(tensor))
             if recording and not needs:
                 needs = tensor.needs_grad()

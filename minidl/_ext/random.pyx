@@ -149,21 +149,21 @@ cdef class Generator:
 
     def clone_state(self):
         """A generator of its own that goes on from the same position."""
-        cdef Generator other = Generator()
+        cdef Generator other = type(self)()
         other.mt = self.mt
         other.normal = self.normal
         other.has_normal = self.has_normal
         return other
 
     def __reduce__(self):
-        return _restored, (self.get_state(),)
+        return _restored, (self.get_state(), type(self))
 
     def __repr__(self):
         return f"<minidl.Generator on cpu, initial seed {self.mt.seed}>"
 
 
-def _restored(state):
-    generator = Generator()
+def _restored(state, kind=Generator):
+    generator = kind()
     generator.set_state(state)
     return generator
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from minidl.backends import cpu, cuda, cudnn
 
-from minidl.backends import cpu
+__all__ = ["cpu", "cuda", "cudnn", "mkldnn", "mps"]
 
 
 class _Absent:
@@ -21,4 +21,3 @@ class _Absent:
 
 mps = _Absent()
 mkldnn = _Absent()
-cuda = SimpleNamespace(is_built=lambda: False)

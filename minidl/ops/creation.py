@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl import _random, _types
+from minidl import _types
 from minidl._devices.registry import backend_of
 from minidl._ext.core import Op, Tensor, from_raw
 from minidl.ops.rules import given
@@ -47,9 +47,10 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
 
     Raises ``ValueError`` for rows of unequal length and ``TypeError`` for what is not a number.
     """
-    backend = backend_of(device)
     if isinstance(data, Tensor):
+        device = data.device if device is None else device
         data = data.detach().cpu().numpy()
+    backend = backend_of(device)
     wanted = None if dtype is None else _types.as_dtype(dtype).np
     if isinstance(data, (np.ndarray, np.generic)):
         array = np.asarray(data)
@@ -214,14 +215,13 @@ def one_hot(tensor: Tensor, num_classes: int = -1) -> Tensor:
     return _one_hot(tensor, num_classes)
 
 
-# ---- random: PyTorch's CPU numbers, drawn on the host whatever the device --------------------------------------------
+# ---- random: each device has its own numbers; the CPU's are PyTorch's ------------------------------------------------
 
 
-def _drawn(fill: Any, shape: tuple[int, ...], kind: np.dtype, device: Any, requires_grad: bool) -> Tensor:
+def _drawn(fill: str, shape: tuple[int, ...], kind: np.dtype, device: Any, requires_grad: bool, *args: Any) -> Tensor:
     backend = backend_of(device)
-    host = np.empty(shape, kind) if backend.device.type != "cpu" else backend.empty(shape, kind)
-    fill(host)
-    raw = backend.from_host(host) if backend.device.type != "cpu" else host
+    raw = backend.empty(shape, kind)
+    getattr(backend, fill)(raw, *args)
     return _finish(raw, backend, requires_grad)
 
 
@@ -230,8 +230,8 @@ def rand(
     requires_grad: bool = False
 ) -> Tensor:
     """Uniform numbers from [0, 1)."""
-    return _drawn(lambda a: _random.uniform_(a, 0.0, 1.0, generator), shape_of(sizes, "rand", size), _raw_dtype(dtype),
-                  device, requires_grad)
+    return _drawn("uniform_", shape_of(sizes, "rand", size), _raw_dtype(dtype), device, requires_grad, 0.0, 1.0,
+                  generator)
 
 
 def randn(
@@ -239,8 +239,8 @@ def randn(
     requires_grad: bool = False
 ) -> Tensor:
     """Normal numbers of mean 0 and standard deviation 1."""
-    return _drawn(lambda a: _random.normal_(a, 0.0, 1.0, generator), shape_of(sizes, "randn", size), _raw_dtype(dtype),
-                  device, requires_grad)
+    return _drawn("normal_", shape_of(sizes, "randn", size), _raw_dtype(dtype), device, requires_grad, 0.0, 1.0,
+                  generator)
 
 
 def randint(low: Any = None, high: Any = None, size: Any = None, *, generator: Any = None, dtype: Any = None,
@@ -256,8 +256,7 @@ def randint(low: Any = None, high: Any = None, size: Any = None, *, generator: A
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
     kind = _types.NAMES["int64"].np if dtype is None else _raw_dtype(dtype)
-    return _drawn(lambda a: _random.random_(a, low, high, generator), shape_of((size,), "randint"), kind, device,
-                  requires_grad)
+    return _drawn("random_", shape_of((size,), "randint"), kind, device, requires_grad, low, high, generator)
 
 
 def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None,
@@ -266,7 +265,7 @@ def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = 
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
     backend = backend_of(device)
-    result = _finish(backend.from_host(_random.randperm(n, generator)), backend, False)
+    result = _finish(backend.randperm(n, generator), backend, False)
     result = result if dtype is None else result.to(dtype)
     return result.requires_grad_() if requires_grad else result
 
@@ -274,8 +273,8 @@ def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = 
 def normal(mean: float, std: float, size: Any, *, generator: Any = None, dtype: Any = None, device: Any = None,
            requires_grad: bool = False) -> Tensor:
     """Normal numbers with the given mean and standard deviation."""
-    return _drawn(lambda a: _random.normal_(a, float(mean), float(std), generator), shape_of((size,), "normal"),
-                  _raw_dtype(dtype), device, requires_grad)
+    return _drawn("normal_", shape_of((size,), "normal"), _raw_dtype(dtype), device, requires_grad, float(mean),
+                  float(std), generator)
 
 
 def bernoulli(input: Tensor, *, generator: Any = None) -> Tensor:

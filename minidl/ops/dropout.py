@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from minidl import _random
 from minidl._ext.core import Op, Tensor, from_raw
 
 _dropout_apply = Op("dropout_apply", "MulBackward0",
@@ -14,7 +13,7 @@ _dropout_apply = Op("dropout_apply", "MulBackward0",
 
 
 def dropout(input: Tensor, p: float) -> Tensor:
-    """Each number zeroed with probability ``p`` in (0, 1); the places are those of PyTorch for the same seed."""
+    """Each number zeroed with probability ``p`` in (0, 1); on the CPU in PyTorch's places for the same seed."""
     mask = _mask(input, tuple(input.shape), p)
     return _dropout_apply(input, mask, _scale(input, p))
 
@@ -27,9 +26,8 @@ def feature_dropout(input: Tensor, p: float) -> Tensor:
 
 
 def _mask(input: Tensor, shape: tuple[int, ...], p: float) -> Any:
-    """Where numbers are kept, drawn on the host whatever the device."""
-    mask = _random.dropout_mask(shape, p)
-    return mask if input.device.type == "cpu" else input._backend.from_host(mask)
+    """Where numbers are kept, drawn by the input's device from its default generator."""
+    return input._backend.dropout_mask(shape, p, None)
 
 
 def _scale(input: Tensor, p: float) -> float:

@@ -47,13 +47,16 @@ _scatter_add = Op("scatter_add", saves={2: (3,)}, backward=_scatter_add_backward
 _nonzero = Op("nonzero")
 
 
-def _raw_key(part: Any) -> Any:
-    """One part of a key as the device takes it."""
+def _raw_key(part: Any, input: Tensor) -> Any:
+    """One part of a key as the device of ``input`` takes it: a CPU tensor can be a key anywhere."""
     if isinstance(part, Tensor):
+        if part._backend is not input._backend and part.device.type != "cpu":
+            raise RuntimeError(f"indices should be either on cpu or on the same device as the indexed tensor "
+                               f"({input.device}), got one on {part.device}")
         if part.dtype.is_floating_point:
             raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
         # A copy while recording: the rule reads the key again, and nobody guards it against a change until then.
-        return part._raw.copy() if grad_enabled() else part._raw
+        return part._backend.copy(part._raw) if grad_enabled() else part._raw
     if isinstance(part, np.ndarray):
         return part.copy() if grad_enabled() else part
     if isinstance(part, (list, range)):
@@ -71,7 +74,7 @@ def _parse(input: Tensor, key: Any) -> tuple[tuple[Any, ...], bool]:
     parts = plain_key(key, input._raw.shape)
     if parts is not None:
         return parts, True
-    parts = tuple(_raw_key(part) for part in (key if isinstance(key, tuple) else (key,)))
+    parts = tuple(_raw_key(part, input) for part in (key if isinstance(key, tuple) else (key,)))
     plain = not any(isinstance(part, (np.ndarray, bool)) or hasattr(part, "dtype") for part in parts)
     taken = 0
     for part in parts:
@@ -139,12 +142,12 @@ def setitem(input: Tensor, key: Any, value: Any) -> None:
 
 def index_put(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumulate: bool = False) -> Tensor:
     """A copy of ``input`` with ``values`` put (or added) at ``indices``."""
-    return _index_put(input, tuple(_raw_key(i) for i in indices), values, accumulate)
+    return _index_put(input, tuple(_raw_key(i, input) for i in indices), values, accumulate)
 
 
 def index_put_(input: Tensor, indices: tuple[Tensor, ...], values: Tensor, accumulate: bool = False) -> Tensor:
     """``index_put`` in place."""
-    return inplace(_index_put, input, tuple(_raw_key(i) for i in indices), values, accumulate)
+    return inplace(_index_put, input, tuple(_raw_key(i, input) for i in indices), values, accumulate)
 
 
 def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from minidl import _random
 from minidl._ext.core import REGISTERED, Op, Tensor, from_raw, inplace
 from minidl.ops import creation, pointwise, shape
 
@@ -47,37 +44,38 @@ def zero_(self: Tensor) -> Tensor:
     return inplace(_zero, self, 0)
 
 
-def _random_fill(fill: Any, name: str) -> Any:
-    """An in-place random fill: not differentiable, and not allowed on a leaf that is being recorded."""
+def _random_fill(arguments: Any, name: str) -> Any:
+    """An in-place random fill: not differentiable, and not allowed on a leaf that is being recorded.
+
+    ``arguments`` makes those of the device's function of this name from PyTorch's.
+    """
 
     def method(self: Tensor, *args: Any, generator: Any = None, **kwargs: Any) -> Tensor:
         if "from" in kwargs:  # PyTorch's name, which no Python function can give a parameter
             kwargs["from_"] = kwargs.pop("from")
-        host = np.empty(self._raw.shape, self._raw.dtype)
-        fill(host, *args, generator=generator, **kwargs)
-        return inplace(_assign, self, from_raw(self._backend.from_host(host), self._backend))
+        drawn = self._backend.empty(self._raw.shape, self._raw.dtype)
+        getattr(self._backend, name)(drawn, *arguments(*args, **kwargs), generator)
+        return inplace(_assign, self, from_raw(drawn, self._backend))
 
     method.__name__ = name
     method.__doc__ = f"Fill with random numbers in place; arguments as PyTorch's ``{name}``."
     return method
 
 
-def _uniform(array: np.ndarray, from_: float = 0.0, to: float = 1.0, generator: Any = None) -> None:
-    _random.uniform_(array, float(from_), float(to), generator)
+def _uniform(from_: float = 0.0, to: float = 1.0) -> tuple[float, float]:
+    return float(from_), float(to)
 
 
-def _normal(array: np.ndarray, mean: float = 0.0, std: float = 1.0, generator: Any = None) -> None:
-    _random.normal_(array, float(mean), float(std), generator)
+def _normal(mean: float = 0.0, std: float = 1.0) -> tuple[float, float]:
+    return float(mean), float(std)
 
 
-def _bernoulli(array: np.ndarray, p: float = 0.5, generator: Any = None) -> None:
-    _random.bernoulli_(array, p, generator)
+def _bernoulli(p: float = 0.5) -> tuple[float]:
+    return (p,)
 
 
-def _random_(array: np.ndarray, from_: int | None = None, to: int | None = None, generator: Any = None) -> None:
-    if from_ is not None and to is None:
-        from_, to = 0, from_
-    _random.random_(array, from_, to, generator)
+def _random_(from_: int | None = None, to: int | None = None) -> tuple[int | None, int | None]:
+    return (0, from_) if from_ is not None and to is None else (from_, to)
 
 
 def _inplace_method(name: str, prepare: Any = None) -> Any:

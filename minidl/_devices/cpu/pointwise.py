@@ -5,10 +5,9 @@ import numpy as np
 from ..._ext import assign, pointwise
 from ..._ext.pointwise import backward, binary, in_place, unary
 from ..._ext.storage import empty
-from ..reference.pointwise import PointwiseReference, alike
+from ..reference.pointwise import CHEAP_POWERS, PointwiseReference, alike
 
 _reference = PointwiseReference()
-_CHEAP_POWERS = {2: "square", 1: "copy", 0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal"}
 
 # What has a compiled front: nanoseconds that a number costs beyond being read and written -> names
 _UNARY = {
@@ -45,8 +44,8 @@ class PointwiseCPU(PointwiseReference):
         return self.reciprocal(self.sqrt(x))
 
     def pow(self, a, b):
-        if type(b) in (int, float) and b in _CHEAP_POWERS and a.dtype.kind == "f":
-            return getattr(self, _CHEAP_POWERS[b])(a)
+        if type(b) in (int, float) and b in CHEAP_POWERS and a.dtype.kind == "f":
+            return getattr(self, CHEAP_POWERS[b])(a)
         return super().pow(a, b)
 
     def where(self, condition, a, b):

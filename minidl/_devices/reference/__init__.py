@@ -10,6 +10,7 @@ from .normalization import NormalizationReference
 from .optimizer import OptimizerReference
 from .pointwise import PointwiseReference
 from .pool import PoolReference
+from .random import RandomReference
 from .reduce import ReduceReference
 from .shape import ShapeReference
 from .softmax import SoftmaxReference
@@ -28,6 +29,7 @@ class Reference(
     LossReference,
     NormalizationReference,
     OptimizerReference,
+    RandomReference,
     MemoryReference,
 ):
     """Takes and returns NumPy arrays of any strides; results are fresh and C-contiguous unless named views."""

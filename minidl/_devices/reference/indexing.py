@@ -16,37 +16,56 @@ class OutOfRangeError(IndexError, RuntimeError):
 
 def split(x, indices):
     """The view of x that the ints, slices and ``None`` ask for, and the key of arrays that indexes it."""
-    indices = tuple(int(entry) if isinstance(entry, np.ndarray) and entry.ndim == 0 and entry.dtype.kind in "iu"
+    entries = tuple(int(entry) if isinstance(entry, np.ndarray) and entry.ndim == 0 and entry.dtype.kind in "iu"
                     else np.asarray(entry) if isinstance(entry, (list, bool)) else entry for entry in indices)
+    basic, key, arrays = split_key(x.shape, entries)
+    for entry, dim in arrays:
+        if entry.dtype != bool and entry.size:
+            require_range("index", entry, dim, x.shape[dim], -x.shape[dim], IndexError)
+    return x[basic], key
+
+
+def split_key(shape, entries):
+    """The basic key of the ints, slices and ``None``, the key of arrays for what it leaves, and the arrays' dimensions.
+
+    An array is what has a dtype and dimensions, of whatever device; masks are compared with the shape.
+    """
     consumed = 0
-    for entry in indices:
-        if isinstance(entry, np.ndarray):
+    for entry in entries:
+        if is_array(entry):
             consumed += entry.ndim if entry.dtype == bool else 1
         elif entry is not None and entry is not Ellipsis:
             consumed += 1
-    if consumed > x.ndim:
-        raise IndexError(f"index: too many indices: {consumed} for a tensor of {x.ndim} dimensions {x.shape}")
+    if consumed > len(shape):
+        raise IndexError(f"index: too many indices: {consumed} for a tensor of {len(shape)} dimensions {shape}")
     basic: list[Any] = []
     key: list[Any] = []
+    arrays: list[tuple[Any, int]] = []
     dim = 0
-    for entry in indices:
+    for entry in entries:
         if entry is Ellipsis:
-            full = [slice(None)] * (x.ndim - consumed)
+            full = [slice(None)] * (len(shape) - consumed)
             basic += full
             key += full
             dim += len(full)
-        elif isinstance(entry, np.ndarray):
+        elif is_array(entry):
             width = entry.ndim if entry.dtype == bool else 1
-            _check_entry(entry, x.shape, dim)
+            _check_entry(entry, shape, dim)
             basic += [slice(None)] * width
             key.append(entry)
+            arrays.append((entry, dim))
             dim += width
         else:
             basic.append(entry)
             if not isinstance(entry, (int, np.integer)):
                 key.append(slice(None))
             dim += entry is not None
-    return x[(*basic, Ellipsis)], tuple(key)
+    return (*basic, Ellipsis), tuple(key), arrays
+
+
+def is_array(entry):
+    """Whether a part of a key is an array of indices or bools."""
+    return hasattr(entry, "dtype") and not isinstance(entry, np.generic)
 
 
 def _check_entry(entry, shape, dim):
@@ -56,8 +75,6 @@ def _check_entry(entry, shape, dim):
                              f"shape {shape}")
     elif entry.dtype.kind not in "iu":
         raise IndexError(f"index: tensors used as indices must be integers or booleans, got {entry.dtype}")
-    elif entry.size:
-        require_range("index", entry, dim, shape[dim], -shape[dim], IndexError)
 
 
 def require_range(op, index, dim, size, lowest, error=OutOfRangeError):
@@ -67,14 +84,42 @@ def require_range(op, index, dim, size, lowest, error=OutOfRangeError):
         raise error(f"{op}: index {wrong} is out of bounds for dimension {dim} with size {size}")
 
 
-def _grid(op, x, dim, index):
-    """Indices of every dimension of x, such that entry ``dim`` is ``index`` and the others count."""
+def require_index_shape(op, x, dim, index):
+    """Raise where the shape of ``index`` is none for gather and scatter along ``dim`` of x."""
     if index.ndim != x.ndim:
         raise RuntimeError(f"{op}: index {index.shape} must have as many dimensions as input {x.shape}")
     for i in range(x.ndim):
         if i != dim and index.shape[i] > x.shape[i]:
             raise RuntimeError(f"{op}: index {index.shape} must be no larger than input {x.shape} apart from dimension "
                                f"{dim}")
+
+
+def require_source_shape(op, index, source):
+    """Raise where ``source`` has no number for each entry of ``index``."""
+    if source.ndim != index.ndim or any(map(int.__gt__, index.shape, source.shape)):
+        raise RuntimeError(f"{op}: index {index.shape} must be no larger than source {source.shape}")
+
+
+def put_error(values, shape):
+    """The ``RuntimeError`` of ``index_put_`` for values that do not broadcast to the result's shape."""
+    return RuntimeError(f"index_put_: values of shape {np.shape(values)} cannot be broadcast to the indexing "
+                        f"result of shape {shape}")
+
+
+def select_error(x, mask):
+    """The ``RuntimeError`` of ``masked_select`` for shapes that do not broadcast."""
+    return RuntimeError(f"masked_select: input {x.shape} and mask {mask.shape} do not broadcast")
+
+
+def require_vector(index):
+    """Raise where the index of ``index_select`` has several dimensions."""
+    if index.ndim > 1:
+        raise IndexError(f"index_select: index must have one dimension, got {index.shape}")
+
+
+def _grid(op, x, dim, index):
+    """Indices of every dimension of x, such that entry ``dim`` is ``index`` and the others count."""
+    require_index_shape(op, x, dim, index)
     require_range(op, index, dim, x.shape[dim], 0)
     grid = list(np.ogrid[tuple(slice(size) for size in index.shape)])
     grid[dim] = index
@@ -86,8 +131,7 @@ def _put(op, x, dim, index, source, accumulate):
     target, places = np.atleast_1d(result), np.atleast_1d(index)
     if isinstance(source, np.ndarray):
         source = np.atleast_1d(source)
-        if source.ndim != places.ndim or any(map(int.__gt__, places.shape, source.shape)):
-            raise RuntimeError(f"{op}: index {places.shape} must be no larger than source {source.shape}")
+        require_source_shape(op, places, source)
         source = source[tuple(map(slice, places.shape))]
     grid = _grid(op, target, dim, places)
     if accumulate:
@@ -109,12 +153,13 @@ class IndexingReference:
         view, key = split(x, indices)
         try:
             if accumulate:
-                np.add.at(view, (*key, Ellipsis), np.asarray(values).astype(x.dtype))
+                # broadcast first: for some shapes that do not fit, NumPy's add.at reads beyond the values
+                fitting = np.broadcast_to(np.asarray(values).astype(x.dtype), view[(*key, Ellipsis)].shape)
+                np.add.at(view, (*key, Ellipsis), fitting)
             else:
                 view[(*key, Ellipsis)] = values
         except ValueError:
-            raise RuntimeError(f"index_put_: values of shape {np.shape(values)} cannot be broadcast to the indexing "
-                               f"result of shape {view[(*key, Ellipsis)].shape}") from None
+            raise put_error(values, view[(*key, Ellipsis)].shape) from None
 
     def index_put(self, x, indices, values, accumulate):
         """A copy of x with ``values`` put."""
@@ -150,13 +195,12 @@ class IndexingReference:
         try:
             x, mask = np.broadcast_arrays(x, mask)
         except ValueError:
-            raise RuntimeError(f"masked_select: input {x.shape} and mask {mask.shape} do not broadcast") from None
+            raise select_error(x, mask) from None
         return x[mask]
 
     def index_select(self, x, dim, index):
         """The slices of x along ``dim`` that the 1-D ``index`` names."""
-        if index.ndim > 1:
-            raise IndexError(f"index_select: index must have one dimension, got {index.shape}")
+        require_vector(index)
         require_range("index_select", index, dim, x.shape[dim] if x.ndim else 1, 0, IndexError)
         if x.ndim == 0:
             return x.copy()

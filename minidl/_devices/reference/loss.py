@@ -3,6 +3,8 @@
 Everywhere ``reduction`` is ``'none'``, ``'mean'`` or ``'sum'``; reduced losses are 0-d, and sums are made in float64.
 """
 
+from typing import Any
+
 import numpy as np
 
 from minidl._devices.reference.softmax import SoftmaxReference
@@ -113,10 +115,23 @@ def class_axis(ndim: int) -> int:
 
 def check_classes(op: str, input: np.ndarray, target: np.ndarray, weight: np.ndarray | None,
                   ignore_index: int) -> None:
-    """Whether targets and weights fit the classes of ``input``.
+    """Whether targets and weights fit the classes of ``input``: ``check_shapes``, and every target looked at.
 
-    Raises ``ValueError`` or ``RuntimeError`` for shapes, ``RuntimeError`` for the dtype of ``target``, ``IndexError``
-    for a target that is no class: where and as PyTorch does.
+    Raises ``IndexError`` for a target that is no class: where and as PyTorch does.
+    """
+    check_shapes(op, input, target, weight)
+    C = input.shape[class_axis(input.ndim)]
+    wrong = (target != ignore_index) & ((target < 0) | (target >= C))
+    if wrong.any():
+        raise IndexError(f"Target {target[wrong][0]} is out of bounds. {op} of {C} classes takes targets "
+                         f"0 to {C - 1}, and ignore_index={ignore_index} for a prediction that is not to count")
+
+
+def check_shapes(op: str, input: Any, target: Any, weight: Any) -> None:
+    """Whether the shapes and dtypes of targets and weights fit the classes of ``input``; arrays of any device.
+
+    Raises ``ValueError`` or ``RuntimeError`` for shapes, ``RuntimeError`` for the dtype of ``target``: where and as
+    PyTorch does.
     """
     if input.ndim == 0:
         raise ValueError(f"{op}: input is 0-d, expected (N, C), (N, C, d1, ...) or (C,) with C the number of classes")
@@ -133,10 +148,6 @@ def check_classes(op: str, input: np.ndarray, target: np.ndarray, weight: np.nda
     if weight is not None and weight.shape != (C,):
         raise RuntimeError(f"{op}: weight tensor should be defined either for all {C} classes or no classes "
                            f"but got weight tensor of shape: {weight.shape}")
-    wrong = (target != ignore_index) & ((target < 0) | (target >= C))
-    if wrong.any():
-        raise IndexError(f"Target {target[wrong][0]} is out of bounds. {op} of {C} classes takes targets "
-                         f"0 to {C - 1}, and ignore_index={ignore_index} for a prediction that is not to count")
 
 
 def _along_classes(weight: np.ndarray | None, log_probs: np.ndarray) -> np.ndarray:
@@ -161,4 +172,9 @@ def _reduce(terms: np.ndarray, count: np.ndarray | int, reduction: str) -> np.nd
         return total
     if reduction == "mean":
         return total / count
-    raise ValueError(f"{reduction} is not a valid value for reduction; use 'none', 'mean' or 'sum'")
+    raise reduction_error(reduction)
+
+
+def reduction_error(reduction: str) -> ValueError:
+    """What to raise for an unknown reduction."""
+    return ValueError(f"{reduction} is not a valid value for reduction; use 'none', 'mean' or 'sum'")

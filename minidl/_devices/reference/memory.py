@@ -23,6 +23,17 @@ class MemoryReference:
         """Whether two arrays may look at the same memory."""
         return np.may_share_memory(a, b)
 
+    def address(self, x):
+        """Where the first number lies."""
+        return x.ctypes.data
+
+    def storage_offset(self, x):
+        """How many numbers lie between the start of the memory and the first one of x."""
+        whole = x
+        while isinstance(whole.base, np.ndarray):
+            whole = whole.base
+        return int(x.ctypes.data - whole.ctypes.data) // x.itemsize
+
     def is_contiguous(self, x):
         """Whether the numbers lie in row-major order without gaps."""
         return x.flags.c_contiguous

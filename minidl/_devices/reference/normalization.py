@@ -1,6 +1,7 @@
 """Batch normalization and dropout in readable NumPy: the specification that faster devices are compared with."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -68,9 +69,8 @@ class NormalizationReference:
         return np.asarray(input * (mask * input.dtype.type(scale)), order="C")
 
 
-def check_batch_norm(input: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None,
-                     running_mean: np.ndarray | None, running_var: np.ndarray | None, training: bool) -> None:
-    """Whether the arguments of batch_norm fit together; raises what PyTorch raises."""
+def check_batch_norm(input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, training: bool) -> None:
+    """Whether the arguments of batch_norm, arrays of any device, fit together; raises what PyTorch raises."""
     shape = input.shape
     if not 2 <= len(shape) <= 5:
         raise ValueError(f"batch_norm: expected an input of 2 to 5 dimensions (N, C, ...), got {shape}")

@@ -9,6 +9,9 @@ import math
 
 import numpy as np
 
+# Powers that cheaper operations compute.
+CHEAP_POWERS = {2: "square", 1: "copy", 0.5: "sqrt", -0.5: "rsqrt", -1: "reciprocal"}
+
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 

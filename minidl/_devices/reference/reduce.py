@@ -15,7 +15,7 @@ def _axes(x, dims):
     return None if x.ndim == 0 else dims
 
 
-def _count(x, dims):
+def count(x, dims):
     return x.size if dims is None else math.prod(x.shape[dim] for dim in dims)
 
 
@@ -24,12 +24,12 @@ def _wide(x):
     return np.float64 if x.dtype.kind == "f" else np.int64
 
 
-def _narrow(x):
+def narrow(x):
     """The dtype in which sums and products of x are returned."""
     return x.dtype if x.dtype.kind == "f" else np.dtype(np.int64)
 
 
-def _refuse_empty(op, x, dims, whole=RuntimeError):
+def refuse_empty(op, x, dims, whole=RuntimeError):
     """PyTorch's errors where nothing is left to choose an extreme from."""
     if x.size:
         return
@@ -45,23 +45,23 @@ class ReduceReference:
 
     def sum(self, x, dims, keepdim):
         with np.errstate(all="ignore"):
-            return np.asarray(np.sum(x, _axes(x, dims), _wide(x), keepdims=keepdim)).astype(_narrow(x), order="C")
+            return np.asarray(np.sum(x, _axes(x, dims), _wide(x), keepdims=keepdim)).astype(narrow(x), order="C")
 
     def mean(self, x, dims, keepdim):
         with np.errstate(all="ignore"):
             total = np.sum(x, _axes(x, dims), np.float64, keepdims=keepdim)
-            return np.asarray(total / np.float64(_count(x, _axes(x, dims)))).astype(x.dtype, order="C")
+            return np.asarray(total / np.float64(count(x, _axes(x, dims)))).astype(x.dtype, order="C")
 
     def prod(self, x, dims, keepdim):
         with np.errstate(all="ignore"):
-            return np.asarray(np.prod(x, _axes(x, dims), _wide(x), keepdims=keepdim)).astype(_narrow(x), order="C")
+            return np.asarray(np.prod(x, _axes(x, dims), _wide(x), keepdims=keepdim)).astype(narrow(x), order="C")
 
     def amax(self, x, dims, keepdim):
-        _refuse_empty("amax", x, dims)
+        refuse_empty("amax", x, dims)
         return np.array(np.amax(x, _axes(x, dims), keepdims=keepdim), order="C")
 
     def amin(self, x, dims, keepdim):
-        _refuse_empty("amin", x, dims)
+        refuse_empty("amin", x, dims)
         return np.array(np.amin(x, _axes(x, dims), keepdims=keepdim), order="C")
 
     def any(self, x, dims, keepdim):
@@ -74,9 +74,9 @@ class ReduceReference:
         """``sum((x - mean(x)) ** 2) / max(n - correction, 0)``, in two passes."""
         axes = _axes(x, dims)
         with np.errstate(all="ignore"):
-            mean = np.sum(x, axes, np.float64, keepdims=True) / np.float64(_count(x, axes))
+            mean = np.sum(x, axes, np.float64, keepdims=True) / np.float64(count(x, axes))
             squares = np.sum(np.square(x - mean), axes, keepdims=keepdim)
-            return np.asarray(squares / np.float64(max(_count(x, axes) - correction, 0))).astype(x.dtype, order="C")
+            return np.asarray(squares / np.float64(max(count(x, axes) - correction, 0))).astype(x.dtype, order="C")
 
     def logsumexp(self, x, dims, keepdim):
         """``log(sum(exp(x)))`` with the largest number taken out of the exponential."""
@@ -130,7 +130,7 @@ class ReduceReference:
 
 
 def _arg(op, function, x, dim, keepdim):
-    _refuse_empty(op, x, None if dim is None else (dim,), IndexError)
+    refuse_empty(op, x, None if dim is None else (dim,), IndexError)
     return np.array(function(x, None if x.ndim == 0 else dim, keepdims=keepdim), np.int64, order="C")
 
 
@@ -144,4 +144,4 @@ def _taken(x, dim, indices, keepdim):
 
 def _along(function, x, dim):
     with np.errstate(all="ignore"):
-        return function(np.atleast_1d(x), dim, _wide(x)).reshape(x.shape).astype(_narrow(x), order="C")
+        return function(np.atleast_1d(x), dim, _wide(x)).reshape(x.shape).astype(narrow(x), order="C")

@@ -72,7 +72,7 @@ class ShapeReference:
 
         Modes: ``constant`` (``value``), ``reflect`` (without the edge), ``replicate`` (the edge), ``circular``.
         """
-        widths = _pad_widths(x.shape, pad, mode)
+        widths = pad_widths(x.shape, pad, mode)
         if mode == "constant":
             shape = tuple(size + before + after for size, (before, after) in zip(x.shape, widths, strict=True))
             result = np.full(shape, np.asarray(value).astype(x.dtype), x.dtype)
@@ -85,7 +85,7 @@ class ShapeReference:
 
     def pad_backward(self, grad_output, input_shape, pad, mode):
         """Every number of grad_output goes back to the one that it was copied from, to ``input_shape``."""
-        widths = _pad_widths(input_shape, pad, mode)
+        widths = pad_widths(input_shape, pad, mode)
         if mode == "constant":
             return self.pad(grad_output, tuple(-amount for amount in pad), mode, 0)
         grad = grad_output
@@ -136,7 +136,7 @@ def cat_shape(dim, arrays):
     return kept, tuple(shape)
 
 
-def _pad_widths(shape, pad, mode):
+def pad_widths(shape, pad, mode):
     """``(before, after)`` per dimension of ``shape`` from F.pad's flat list, checked for ``mode``."""
     if mode not in _PAD_MODES:
         raise NotImplementedError(f"pad: unrecognised mode {mode!r}; known are {', '.join(_PAD_MODES)}")

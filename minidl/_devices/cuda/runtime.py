@@ -1,0 +1,286 @@
+"""The CUDA driver through PyCUDA: devices, contexts, streams, launches.  The only module that imports pycuda.
+
+Nothing is imported or started before somebody asks for a GPU.  Each device is used through its primary context, the one
+that other libraries of the process use too, and by default on the legacy default stream, so that work of minidl and of
+theirs is done in the order in which it was asked for.
+
+Work is asked for and not waited for.  Who reads numbers on the host waits for the stream that makes them; memory that a
+running copy still reads is kept until its event has come (``keep_until_done``).
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from minidl._ext.device_array import DeviceArray, pack
+from minidl._ext.device_pool import DevicePool
+from minidl._ext.storage import Storage
+
+from . import kernels
+
+_STATIC_SHARED = 48 * 1024  # bytes of shared memory that a kernel may have without asking
+_forked = False
+
+
+class OutOfMemoryError(RuntimeError):
+    """The memory of a GPU does not suffice."""
+
+
+class _Thread(threading.local):
+    """What each thread has of its own: the runtime whose context is current, and its current stream on each device."""
+
+    def __init__(self) -> None:
+        self.current: Runtime | None = None
+        self.streams: dict[int, Any] = {}
+
+
+_thread = _Thread()
+
+
+@functools.cache
+def driver() -> Any:
+    """``pycuda.driver``, started.  Raises ``RuntimeError`` with what to install where it cannot be."""
+    try:
+        import pycuda.driver as module
+    except ImportError as error:
+        if "libcuda" in str(error):
+            raise RuntimeError("Found no NVIDIA driver on your system: device 'cuda' was asked for, and the driver's "
+                               f"library cannot be loaded ({error})") from error
+        raise RuntimeError("device 'cuda' was asked for, but PyCUDA cannot be imported; install it with "
+                           f"pip install 'minidl[cuda]' ({error})") from error
+    try:
+        module.init()
+    except module.Error as error:
+        raise RuntimeError(f"device 'cuda' was asked for, but the NVIDIA driver does not start: {error}") from error
+    os.register_at_fork(after_in_child=_mark_forked)
+    atexit.register(_leave)
+    return module
+
+
+def _mark_forked() -> None:
+    global _forked
+    _forked = True
+
+
+def _leave() -> None:
+    """At the end of the process: PyCUDA wants no context to be current then."""
+    if _thread.current is not None and not _forked:
+        driver().Context.pop()
+        _thread.current = None
+
+
+def refuse_fork() -> None:
+    """CUDA does not survive a fork: say so in the child, where every call of the driver would fail."""
+    if _forked:
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must "
+                           "use the 'spawn' start method")
+
+
+def device_count() -> int:
+    """How many GPUs there are; 0 where there is no driver or no PyCUDA."""
+    try:
+        return int(driver().Device.count())
+    except RuntimeError:
+        return 0
+
+
+@functools.cache
+def runtime(index: int) -> Runtime:
+    """The GPU with this number, started at its first use.  Raises ``RuntimeError`` where there is none."""
+    refuse_fork()
+    count = int(driver().Device.count())
+    if not 0 <= index < count:
+        raise RuntimeError(f"CUDA error: invalid device ordinal: cuda:{index} was asked for, this machine has "
+                           f"{count} CUDA device{'s' * (count != 1)}")
+    return Runtime(index)
+
+
+class Runtime:
+    """One GPU: its context, its memory, the kernels that are loaded."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.device = driver().Device(index)
+        with _explained(f"starting cuda:{index}"):
+            self.context = self.device.retain_primary_context()
+        self.capability: tuple[int, int] = self.device.compute_capability()
+        self.multiprocessors = int(self.device.multiprocessor_count)
+        self.pool = DevicePool(self._take)
+        self._functions: dict[tuple[str, str], Any] = {}
+        self._prepared: dict[tuple[str, str], int] = {}  # bytes of parameters that a function was prepared for
+        self._modules: dict[str, Any] = {}
+        self._in_use: list[tuple[Any, Any]] = []  # (event, what a copy before it reads or writes)
+
+    # -- where work goes
+
+    def enter(self) -> None:
+        """Make this device's context the current one of this thread."""
+        refuse_fork()
+        current = _thread.current
+        if current is not self:
+            if current is not None:
+                driver().Context.pop()
+            self.context.push()
+            _thread.current = self
+
+    @property
+    def stream(self) -> Any:
+        """PyCUDA's stream that this thread's work goes to; None for the default stream."""
+        return _thread.streams.get(self.index)
+
+    def set_stream(self, stream: Any) -> None:
+        """Let this thread's work go to another of PyCUDA's streams; None for the default one."""
+        _thread.streams[self.index] = stream
+
+    def new_stream(self, priority: int = 0) -> Any:
+        """A stream beside the default one."""
+        self.enter()
+        with _explained("making a stream"):
+            return driver().Stream()
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was asked for."""
+        self.enter()
+        with _explained("synchronize"):
+            driver().Context.synchronize()
+
+    def synchronize_stream(self) -> None:
+        """Wait for the work of the current stream, if the default one: for that of all streams that wait for it."""
+        stream = self.stream
+        if stream is None:
+            driver().Context.synchronize()
+        else:
+            stream.synchronize()
+
+    # -- memory
+
+    def _take(self, nbytes: int) -> Any:
+        """A piece of memory from the driver; what the pool does not use goes back first if it has to."""
+        self.enter()
+        try:
+            return driver().mem_alloc(nbytes)
+        except driver().MemoryError:
+            self.pool.empty_cache()
+        try:
+            return driver().mem_alloc(nbytes)
+        except driver().MemoryError as error:
+            free, total = driver().mem_get_info()
+            raise OutOfMemoryError(
+                f"CUDA out of memory. Tried to allocate {_mib(nbytes)}. GPU {self.index} has a total capacity of "
+                f"{_mib(total)} of which {_mib(free)} is free; minidl's tensors hold {_mib(self.pool.in_use)}. Try a "
+                "smaller batch, or delete tensors that are no longer needed") from error
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
+        """An uninitialised array."""
+        nbytes = dtype.itemsize
+        for size in shape:
+            nbytes *= size
+        stream = _thread.streams.get(self.index)
+        block = self.pool.block(nbytes, 0 if stream is None else stream.handle)
+        return DeviceArray(block.ptr, shape, None, dtype, Storage(block))
+
+    def to_device(self, array: np.ndarray, blocking: bool = True) -> DeviceArray:
+        """A copy of a NumPy array.  Not ``blocking``: the numbers are read later, when the stream comes to it."""
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        result = self.empty(array.shape, array.dtype)
+        if array.size:
+            self.enter()
+            with _explained(f"copying {array.nbytes} bytes to cuda:{self.index}"):
+                driver().memcpy_htod_async(result.ptr, array, self.stream)
+                if blocking:
+                    self.synchronize_stream()
+                else:
+                    self.keep_until_done(array)
+        return result
+
+    def to_host(self, x: DeviceArray, into: np.ndarray | None = None, blocking: bool = True) -> np.ndarray:
+        """The numbers of an array without gaps, when they have been computed; copied ``into`` an array of its size."""
+        result = np.empty(x.shape, x.dtype) if into is None else into
+        if x.size:
+            self.enter()
+            with _explained(f"copying {x.nbytes} bytes from cuda:{self.index}"):
+                driver().memcpy_dtoh_async(result, x.ptr, self.stream)
+                if blocking:
+                    self.synchronize_stream()
+                else:
+                    self.keep_until_done((result, x))
+        return result
+
+    def from_peer(self, x: DeviceArray, source: Runtime) -> DeviceArray:
+        """A copy of an array without gaps that lies on another GPU."""
+        source.synchronize()
+        result = self.empty(x.shape, x.dtype)
+        if x.size:
+            self.enter()
+            with _explained(f"copying {x.nbytes} bytes from cuda:{source.index} to cuda:{self.index}"):
+                driver().memcpy_peer(result.ptr, x.ptr, x.nbytes, self.context, source.context)
+        return result
+
+    def keep_until_done(self, what: Any) -> None:
+        """Keep ``what`` alive until the current stream has come to this point."""
+        event = driver().Event(driver().event_flags.DISABLE_TIMING)
+        event.record(self.stream)
+        self._in_use = [(each, kept) for each, kept in self._in_use if not each.query()]
+        self._in_use.append((event, what))
+
+    # -- kernels
+
+    def function(self, file: str, name: str) -> Any:
+        """The kernel ``name`` of ``cuda/<file>.cu``, compiled and loaded at its first use."""
+        found = self._functions.get((file, name))
+        if found is None:
+            self.enter()
+            if file not in self._modules:
+                code = kernels.compiled(file, self.capability)
+                with _explained(f"loading the kernels of {file}.cu"):
+                    self._modules[file] = driver().module_from_buffer(code)
+            with _explained(f"looking for the kernel {name} in {file}.cu"):
+                found = self._functions[file, name] = self._modules[file].get_function(name)
+        return found
+
+    def launch(self, file: str, name: str, grid: tuple[int, int], block: tuple[int, int, int], *arguments: Any,
+               shared: int = 0) -> None:
+        """Ask for a kernel's work on the current stream; arguments as ``device_array.pack`` takes them."""
+        function = self._functions.get((file, name)) or self.function(file, name)
+        self.enter()
+        try:
+            if shared > _STATIC_SHARED:
+                function.set_attribute(driver().function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, shared)
+            packed = pack(arguments)
+            if self._prepared.get((file, name)) != len(packed):
+                function.prepare([f"{len(packed)}s"])  # one struct: the parameters lie in it as C lays them out
+                self._prepared[file, name] = len(packed)
+            function.prepared_async_call(grid, block, _thread.streams.get(self.index), packed, shared_size=shared)
+        except driver().Error as error:
+            raise RuntimeError(f"CUDA error in the kernel {name} ({file}.cu): {error}; grid {grid}, block {block}, "
+                               f"{shared} bytes of shared memory, {_told(arguments)}") from error
+
+
+@contextlib.contextmanager
+def _explained(doing: str) -> Iterator[None]:
+    """The driver's errors as ``RuntimeError``s that say what was being done.
+
+    Kernels run later than they are asked for: an error of one may come out at whatever asks the driver next.
+    """
+    try:
+        yield
+    except driver().Error as error:
+        raise RuntimeError(f"CUDA error while {doing}: {error}. It may come from a kernel that was asked for before; "
+                           "with CUDA_LAUNCH_BLOCKING=1 in the environment it comes where it belongs") from error
+
+
+def _told(arguments: tuple[Any, ...]) -> str:
+    arrays = [each for each in arguments if isinstance(each, DeviceArray)]
+    return "arrays " + " ".join(f"{each.dtype}{list(each.shape)}" for each in arrays)
+
+
+def _mib(nbytes: int) -> str:
+    return f"{nbytes / 2**20:.2f} MiB"
