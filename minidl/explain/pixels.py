@@ -19,7 +19,7 @@ class Pixel(Text):
 
     ``channels`` are the input channels that it sees (C/groups of them), ``windows``, ``kernels`` and ``products`` are
     (C/groups, K...), ``sums`` (C/groups,); ``value`` is ``sums.sum() + bias``.  ``padding`` (K...) says which taps lie
-    in the padding; in a padding of zeros the window is 0 there.  ``sources`` has, for each side, the row or column of
+    in the padding (of a transposed convolution: beyond the input); in a padding of zeros the window is 0 there.  ``sources`` has, for each side, the row or column of
     the input that each tap meets, or -1.  ``output`` is what the layer itself gives.
     """
 
@@ -84,7 +84,7 @@ class Pixel(Text):
 
     def _legend(self) -> str:
         if self.transposed:
-            return "0 in a window: no input pixel meets this tap" if -1 in sum(self.sources, ()) else ""
+            return "0 in a window: no input number meets this tap; [ ]: beyond the input" if -1 in sum(self.sources, ()) else ""
         filled = "zeros" if self.padding_mode == "zeros" else f"filled by {self.padding_mode}"
         return f"[ ] lies in the padding ({filled})" if self.padding.any() else ""
 

@@ -6,12 +6,15 @@ Convolutions and transposed convolutions, all padding modes, dilation and groups
 
 with o and k over one side or two.  ``sources`` is -1 where a tap meets no number: in a padding of zeros, and in a
 transposed convolution at the pixels that its stride leaves empty.
+
+Both are a kernel that slides over a ground: the input in its padding, or the input spread by the stride of a transposed
+convolution, over which the kernel slides turned by 180 degrees.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,19 +28,39 @@ from minidl.ops.creation import as_tensor
 _NUMPYS_MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
+class Ground(NamedTuple):
+    """One side of what the kernel slides over.
+
+    ``cells`` (P,) has the place in the input of the number that stands there, or -1 for none; ``frame`` (P,) says that
+    it is padding; ``places`` (O, K) is the cell under tap k for output o.
+    """
+
+    cells: np.ndarray
+    frame: np.ndarray
+    places: np.ndarray
+
+
 @dataclass(frozen=True)
 class Taps:
     """A layer over an input; arrays are float64 and int.
 
-    ``kernels`` (OC, C/groups, K...), ``bias`` (OC,) (zeros where the layer has none); for each side ``sources`` (O, K)
-    with the place in the input that tap k meets for output o, or -1, and ``framed`` (O, K): it lies in the padding.
+    ``kernels`` (OC, C/groups, K...), ``bias`` (OC,) (zeros where the layer has none), and the ground of each side.
     """
 
     case: Case
     kernels: np.ndarray
     bias: np.ndarray
-    sources: tuple[np.ndarray, ...]
-    framed: tuple[np.ndarray, ...]
+    grounds: tuple[Ground, ...]
+
+    @property
+    def sources(self) -> tuple[np.ndarray, ...]:
+        """For each side (O, K): the place in the input that tap k meets for output o, or -1."""
+        return tuple(ground.cells[ground.places] for ground in self.grounds)
+
+    @property
+    def framed(self) -> tuple[np.ndarray, ...]:
+        """For each side (O, K): whether the tap lies in the padding."""
+        return tuple(ground.frame[ground.places] for ground in self.grounds)
 
     def channels(self, oc: int) -> np.ndarray:
         """The input channels that an output channel sees."""
@@ -73,13 +96,12 @@ def read(layer: ConvNd, input_shape: tuple[int, ...]) -> Taps:
     assert found.sliding is not None
     if found.family == "conv_transpose":
         sizes = found.input_shape[-found.sides:]
-        sides = [_transposed(window, size) for window, size in zip(found.sliding.windows, sizes, strict=True)]
+        grounds = [_spread(window, size) for window, size in zip(found.sliding.windows, sizes, strict=True)]
     else:
-        sides = [_sliding(window, found.padding_mode) for window in found.sliding.windows]
-    sources, framed = zip(*sides, strict=True)
+        grounds = [_padded(window, found.padding_mode) for window in found.sliding.windows]
     kernels = kernels_of(layer)
     bias = np.zeros(len(kernels)) if layer.bias is None else layer.bias.detach().numpy().astype(np.float64)
-    return Taps(found, kernels, bias, sources, framed)
+    return Taps(found, kernels, bias, tuple(grounds))
 
 
 def kernels_of(layer: ConvNd) -> np.ndarray:
@@ -98,21 +120,28 @@ def output_of(layer: ConvNd, input: Tensor) -> np.ndarray:
         return layer(input).numpy().astype(np.float64)
 
 
-def _sliding(window: Window, mode: str) -> tuple[np.ndarray, np.ndarray]:
-    """Sources and frame of one side of a convolution."""
+def _padded(window: Window, mode: str) -> Ground:
+    """The ground of a convolution: the input with its padding."""
     pads = window.before, window.after
     inside = np.arange(window.size)
     if mode == "zeros":
-        padded = np.pad(inside, pads, constant_values=-1)
+        cells = np.pad(inside, pads, constant_values=-1)
     else:
-        padded = np.pad(inside, pads, mode=_NUMPYS_MODES[mode])  # type: ignore[call-overload]
+        cells = np.pad(inside, pads, mode=_NUMPYS_MODES[mode])  # type: ignore[call-overload]
     places = np.arange(window.output)[:, None] * window.stride + np.arange(window.kernel) * window.dilation
-    return padded[places], (places < window.before) | (places >= window.before + window.size)
+    return Ground(cells, np.pad(np.zeros(window.size, bool), pads, constant_values=True), places)
 
 
-def _transposed(window: Window, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same of a transposed convolution: ``window`` brings its output, of ``window.size``, to its input."""
+def _spread(window: Window, size: int) -> Ground:
+    """The ground of a transposed convolution: its input with stride - 1 empty cells between the numbers.
+
+    ``window`` brings its output, of ``window.size``, to its input, of ``size``.
+    """
+    at = np.arange(size) * window.stride
     places = np.arange(window.size)[:, None] + window.before - np.arange(window.kernel) * window.dilation
-    sources, behind = np.divmod(places, window.stride)
-    sources[(behind != 0) | (sources < 0) | (sources >= size)] = -1
-    return sources, np.zeros(sources.shape, bool)
+    first, last = min(places.min(), 0), max(places.max(), at[-1])
+    cells = np.full(last - first + 1, -1)
+    cells[at - first] = np.arange(size)
+    frame = np.ones(cells.shape, bool)
+    frame[-first:at[-1] - first + 1] = False
+    return Ground(cells, frame, places - first)

@@ -150,13 +150,13 @@ class Algorithms(Text):
         """The matrix product behind the first group of the first image, drawn: kernels @ columns = output."""
         g = self.geometry
         product = self.kernels @ self.columns
-        parts = ((f"kernels\n(OC/groups, C/groups*KH*KW)\n{_by(self.kernels)}", "tap (c, kh, kw)", "output channel",
+        parts = ((f"kernels\n(OC/groups,\nC/groups*KH*KW)\n{_by(self.kernels)}", "tap (c, kh, kw)", "output channel",
                   self.kernels),
                  (f"column matrix\n(C/groups*KH*KW, OH*OW)\n{_by(self.columns)}", "output pixel (oh, ow): a window",
                   "tap (c, kh, kw)", self.columns),
                  (f"output\n(OC/groups, OH*OW)\n{_by(product)}", "output pixel (oh, ow)", "output channel", product))
-        widths = [max(part.shape[1], 0.25 * self.columns.shape[1]) for *_, part in parts]
-        height = 1.6 + min(3.6, max(1.6, 9 * len(self.columns) / sum(widths)))
+        widths = [max(part.shape[1], 0.35 * self.columns.shape[1]) for *_, part in parts]
+        height = 1.8 + min(3.6, max(1.6, 9 * len(self.columns) / sum(widths)))
         figure = new_figure("explain.algorithms", 10.5, height, f"im2col: {self.layer} as one matrix product")
         taps = g.KH * g.KW
         for axes, (title, x, y, values), sign in zip(
