@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,18 +163,13 @@ def network(model: nn.Module, input_shape: Sequence[int]) -> Network:
 
         return module.register_forward_hook(note)
 
-    training = [(module, module.training) for module in model.modules()]
-    leaves = [(path, module) for path, module in model.named_modules() if not list(module.children())]
-    handles = [noting(path, module) for path, module in leaves]
-    try:
-        model.eval()
-        with enable_grad():
+    with leaves(model) as found, enable_grad():
+        handles = [noting(path, module) for path, module in found]
+        try:
             output = model(input)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, was in training:
-            module.training = was
+        finally:
+            for handle in handles:
+                handle.remove()
     output = output[0] if isinstance(output, tuple) else output
     nodes = _nodes(output)
     fields = _fields(nodes, len(input.shape) - 2)
@@ -185,6 +181,18 @@ def network(model: nn.Module, input_shape: Sequence[int]) -> Network:
     names = {id(parameter): name for name, parameter in model.named_parameters()} | {id(input): "input"}
     return Network(type(model).__name__, tuple(input_shape), tuple(output.shape), rows, _steps(nodes, names),
                    sum(parameter.numel() for parameter in parameters))
+
+
+@contextmanager
+def leaves(model: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
+    """The layers without layers of their own, by their paths, while the model is in ``eval()``; then it is as before."""
+    training = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield [(path, module) for path, module in model.named_modules() if not list(module.children())]
+    finally:
+        for module, was in training:
+            module.training = was
 
 
 def _multiply_adds(module: nn.Module, given: tuple[int, ...], made: Tensor) -> int:
