@@ -167,7 +167,7 @@ class Confusion(Text):
         figure = new_figure("explain.confusion", 0.48 * size + 2.6, 0.46 * size + 1.6, self._title())
         axes = figure.subplots()
         wrong = np.where(np.eye(size, dtype=bool), 0, self.counts)
-        drawn = axes.imshow(wrong, cmap="cividis_r", vmin=0, vmax=max(wrong.max(initial=0), 1))
+        drawn = axes.imshow(wrong, cmap="Blues", vmin=0, vmax=max(wrong.max(initial=0), 1))
         for (truth, answer), count in np.ndenumerate(self.counts):
             if count:
                 dark = wrong[truth, answer] > 0.55 * wrong.max(initial=0) and truth != answer
