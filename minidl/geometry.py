@@ -11,7 +11,7 @@ import functools
 import operator
 import struct
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 IntOrPair = int | Sequence[int]
 
@@ -115,6 +115,29 @@ class Pool2dGeometry(_Geometry):
         object.__setattr__(self, "output_shape", (self.N, self.C, self.OH, self.OW))
 
 
+class Window(NamedTuple):
+    """How a kernel slides along one side of an input: what the size of the output there is made of."""
+
+    side: str  # "long" of a line, "high" and "wide" of an image, "deep" before them of a volume
+    size: int
+    kernel: int
+    stride: int
+    before: int  # padding, at the beginning
+    after: int   # and at the end
+    dilation: int
+    output: int
+
+
+class Sliding(NamedTuple):
+    """A convolution or pooling over any number of sides; a pooling has ``groups`` and ``OC`` of C."""
+
+    N: int
+    C: int
+    OC: int
+    groups: int
+    windows: tuple[Window, ...]
+
+
 def conv2d_geometry(input_shape: Sequence[int], weight_shape: Sequence[int], stride: IntOrPair = 1,
                     padding: IntOrPair | str = 0, dilation: IntOrPair = 1, groups: int = 1) -> Conv2dGeometry:
     """The geometry of ``conv2d`` for an input ``(N, C, H, W)`` and a weight ``(OC, C/groups, KH, KW)``.
@@ -125,7 +148,7 @@ def conv2d_geometry(input_shape: Sequence[int], weight_shape: Sequence[int], str
 
     Raises ``RuntimeError`` for shapes that do not fit each other, ``TypeError`` for what is not an integer.
     """
-    return _kept(_conv_geometry, "conv2d", _IMAGE, input_shape, weight_shape, stride, padding, dilation, groups)
+    return _kept(_conv_geometry, "conv2d", input_shape, weight_shape, stride, padding, dilation, groups)
 
 
 def conv1d_geometry(input_shape: Sequence[int], weight_shape: Sequence[int], stride: int | Sequence[int] = 1,
@@ -135,7 +158,7 @@ def conv1d_geometry(input_shape: Sequence[int], weight_shape: Sequence[int], str
 
     Otherwise as ``conv2d_geometry``.
     """
-    return _kept(_conv_geometry, "conv1d", _LINE, input_shape, weight_shape, stride, padding, dilation, groups)
+    return _kept(_conv_geometry, "conv1d", input_shape, weight_shape, stride, padding, dilation, groups)
 
 
 def conv_transpose2d_geometry(input_shape: Sequence[int], weight_shape: Sequence[int], stride: IntOrPair = 1,
@@ -150,42 +173,98 @@ def conv_transpose2d_geometry(input_shape: Sequence[int], weight_shape: Sequence
 
     Raises ``RuntimeError`` for shapes that do not fit each other, ``TypeError`` for what is not an integer.
     """
-    return _kept(_conv_transpose_geometry, "conv_transpose2d", _TRANSPOSED_IMAGE, input_shape, weight_shape, stride,
-                 padding, output_padding, groups, dilation)
+    return _kept(_conv_transpose_geometry, "conv_transpose2d", input_shape, weight_shape, stride, padding,
+                 output_padding, groups, dilation)
 
 
 def conv_transpose1d_geometry(input_shape: Sequence[int], weight_shape: Sequence[int], stride: int | Sequence[int] = 1,
                               padding: int | Sequence[int] = 0, output_padding: int | Sequence[int] = 0,
                               groups: int = 1, dilation: int | Sequence[int] = 1) -> Conv2dGeometry:
     """The same of ``conv_transpose1d``, ``(N, C, L)`` with ``(C, OC/groups, K)``, as an image of one row."""
-    return _kept(_conv_transpose_geometry, "conv_transpose1d", _TRANSPOSED_LINE, input_shape, weight_shape, stride,
-                 padding, output_padding, groups, dilation)
+    return _kept(_conv_transpose_geometry, "conv_transpose1d", input_shape, weight_shape, stride, padding,
+                 output_padding, groups, dilation)
+
+
+def conv_windows(op: str, input_shape: Sequence[int], weight_shape: Sequence[int], stride: Any = 1, padding: Any = 0,
+                 dilation: Any = 1, groups: int = 1) -> Sliding:
+    """The same for any number of sides: ``op`` is ``conv1d``, ``conv2d`` or ``conv3d``."""
+    return _kept(_conv_windows, op, input_shape, weight_shape, stride, padding, dilation, groups)
+
+
+def conv_transpose_windows(op: str, input_shape: Sequence[int], weight_shape: Sequence[int], stride: Any = 1,
+                           padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Sliding:
+    """The same of the convolution that ``conv_transpose1d``, ``2d`` or ``3d`` is the transpose of."""
+    return _kept(_conv_transpose_windows, op, input_shape, weight_shape, stride, padding, output_padding, groups,
+                 dilation)
+
+
+def pool_windows(op: str, input_shape: Sequence[int], kernel_size: Any, stride: Any = None, padding: Any = 0,
+                 dilation: Any = 1, ceil_mode: bool = False) -> Sliding:
+    """The same of a pooling: ``op`` ends with the number of its sides, ``max_pool1d``."""
+    return _kept(_pool_windows, op, input_shape, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def kernel_span(kernel: int, dilation: int) -> int:
+    """Pixels from the first to the last that a kernel sees."""
+    return dilation * (kernel - 1) + 1
+
+
+def conv_size(size: int, before: int, after: int, kernel: int, stride: int, dilation: int) -> int:
+    """What a convolution makes of one side; less than 1 where the kernel does not fit."""
+    return (size + before + after - kernel_span(kernel, dilation)) // stride + 1
+
+
+def conv_formula(size: object, before: object, after: object, kernel: object, stride: object, dilation: object) -> str:
+    """``conv_size`` in numbers or in words, as PyTorch's documentation writes it."""
+    return f"({size} + {before} + {after} - {dilation} * ({kernel} - 1) - 1) // {stride} + 1"
 
 
 def conv_transpose_size(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
     """The smallest size that a convolution brings to ``size``; the next ``stride - 1`` sizes come to it as well."""
-    return (size - 1) * stride - 2 * padding + dilation * (kernel - 1) + 1
+    return (size - 1) * stride - 2 * padding + kernel_span(kernel, dilation)
 
 
-def _kept(make: Any, op: str, names: Any, *arguments: Any) -> Conv2dGeometry:
+def conv_transpose_formula(size: object, kernel: object, stride: object, padding: object, dilation: object,
+                           extra: object) -> str:
+    """``conv_transpose_size`` and ``extra`` beyond it (output_padding) in numbers or in words."""
+    return f"({size} - 1) * {stride} - 2 * {padding} + {dilation} * ({kernel} - 1) + {extra} + 1"
+
+
+def pool_size(size: int, kernel: int, stride: int, pad: int, dilation: int, ceil_mode: bool) -> int:
+    """Windows along one side; ``ceil_mode`` rounds up, but leaves out a last one that begins behind the input."""
+    room = size + 2 * pad - kernel_span(kernel, dilation)
+    windows = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
+    return windows - 1 if ceil_mode and (windows - 1) * stride >= size + pad else windows
+
+
+def pool_formula(size: object, kernel: object, stride: object, pad: object, dilation: object, ceil_mode: bool) -> str:
+    """``pool_size`` in numbers or in words, before a last window behind the input is left out."""
+    if not ceil_mode:
+        return conv_formula(size, pad, pad, kernel, stride, dilation)
+    return f"ceil(({size} + {pad} + {pad} - {dilation} * ({kernel} - 1) - 1) / {stride}) + 1"
+
+
+def adaptive_window(size: int, outputs: int, i: int) -> slice:
+    """The pixels of window ``i`` of an adaptive pooling: from floor(i * size / outputs) to ceil((i + 1) * size /
+    outputs)."""
+    return slice(i * size // outputs, -(-(i + 1) * size // outputs))
+
+
+def _kept(make: Any, *arguments: Any) -> Any:
     try:
-        return make(op, names, *arguments)
+        return make(*arguments)
     except TypeError:  # a list does not hash; anything else is found wrong again, with a message
-        return make(op, names, *map(_hashable, arguments))
+        return make(*map(_hashable, arguments))
 
 
 def max_pool2d_geometry(input_shape: Sequence[int], kernel_size: IntOrPair, stride: IntOrPair | None = None,
                         padding: IntOrPair = 0, dilation: IntOrPair = 1, ceil_mode: bool = False) -> Pool2dGeometry:
     """The geometry of ``max_pool2d`` over an input ``(N, C, H, W)``; ``stride`` is the kernel size when omitted.
 
-    ``ceil_mode`` rounds the output size up, but the last window must start inside the input or its top or left
-    padding.  Raises ``RuntimeError`` for sizes that do not fit, ``TypeError`` for what is not an integer.
+    For ``ceil_mode`` see ``pool_size``.  Raises ``RuntimeError`` for sizes that do not fit, ``TypeError`` for what is
+    not an integer.
     """
-    try:
-        return _pool2d_geometry("max_pool2d", input_shape, kernel_size, stride, padding, dilation, ceil_mode)
-    except TypeError:
-        return _pool2d_geometry("max_pool2d", *map(_hashable, (input_shape, kernel_size, stride, padding, dilation)),
-                                ceil_mode)
+    return _kept(_pool2d_geometry, "max_pool2d", input_shape, kernel_size, stride, padding, dilation, ceil_mode)
 
 
 def avg_pool2d_geometry(input_shape: Sequence[int], kernel_size: IntOrPair, stride: IntOrPair | None = None,
@@ -197,43 +276,57 @@ def avg_pool2d_geometry(input_shape: Sequence[int], kernel_size: IntOrPair, stri
     """
     if divisor_override is not None and operator.index(divisor_override) == 0:
         raise RuntimeError("avg_pool2d: divisor_override must not be zero; None divides by the size of the window")
-    try:
-        return _pool2d_geometry("avg_pool2d", input_shape, kernel_size, stride, padding, 1, ceil_mode)
-    except TypeError:
-        return _pool2d_geometry("avg_pool2d", *map(_hashable, (input_shape, kernel_size, stride, padding, 1)),
-                                ceil_mode)
+    return _kept(_pool2d_geometry, "avg_pool2d", input_shape, kernel_size, stride, padding, 1, ceil_mode)
 
 
-def adaptive_pool2d_size(op: str, input_shape: Sequence[int],
-                         output_size: int | Sequence[int | None] | None) -> tuple[int, int]:
+def adaptive_pool_size(op: str, input_shape: Sequence[int],
+                       output_size: int | Sequence[int | None] | None) -> tuple[int, ...]:
     """``(OH, OW)`` of an adaptive pooling over ``(N, C, H, W)``; ``None`` keeps the input's size on that side.
 
-    Raises ``RuntimeError`` for a negative size, an empty input plane or more than two sizes.
+    ``op`` ends with the number of sides.  Raises ``RuntimeError`` for a negative size, an empty input plane or another
+    number of sizes.
     """
-    shape = _shape(op, "input", "(N, C, H, W)", input_shape)
-    if shape[2] == 0 or shape[3] == 0:
-        raise RuntimeError(f"{op}: input {shape} has no pixels to average; H and W must be at least 1")
-    sizes = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size, output_size)
-    if len(sizes) != 2:
-        raise RuntimeError(f"{op}: output_size must be one size or a pair (rows, columns), got {output_size!r}")
-    rows, columns = (kept if size is None else _index(op, "output_size", size)
-                     for size, kept in zip(sizes, shape[2:], strict=True))
-    if rows < 0 or columns < 0:
+    input_axes, _, sides = _axes(op)
+    shape = _shape(op, "input", input_axes, input_shape)
+    if 0 in shape[2:]:
+        raise RuntimeError(f"{op}: input {shape} has no pixels to look at; each side must be at least 1")
+    sizes = tuple(output_size) if isinstance(output_size, tuple | list) else (output_size,) * len(sides)
+    if len(sizes) != len(sides):
+        raise RuntimeError(f"{op}: output_size must be {_NUMBERS[len(sides)]}, got {output_size!r}")
+    found = tuple(kept if size is None else _index(op, "output_size", size)
+                  for size, kept in zip(sizes, shape[2:], strict=True))
+    if min(found) < 0:
         raise RuntimeError(f"{op}: output_size must not be negative, got {output_size!r}")
-    return rows, columns
+    return found
 
 
-# What the axes of an input and of a weight are called, and what its sides are in a message.
-_IMAGE = "(N, C, H, W)", "(OC, C/groups, KH, KW)", ("high", "wide")
-_LINE = "(N, C, L)", "(OC, C/groups, K)", ("long",)
-_TRANSPOSED_IMAGE = "(N, C, H, W)", "(C, OC/groups, KH, KW)", ("high", "wide")
-_TRANSPOSED_LINE = "(N, C, L)", "(C, OC/groups, K)", ("long",)
+# By the number of sides: what the axes of an input and of a kernel are called, and the sides in a message.
+_AXES = {1: ("(N, C, L)", "K", ("long",)), 2: ("(N, C, H, W)", "KH, KW", ("high", "wide")),
+         3: ("(N, C, D, H, W)", "KD, KH, KW", ("deep", "high", "wide"))}
+_NUMBERS = {1: "one integer", 2: "one integer or a pair (rows, columns)",
+            3: "one integer or three (depth, rows, columns)"}
+
+
+def _axes(op: str) -> tuple[str, str, tuple[str, ...]]:
+    """The axes of the input, those of the weight, and the sides of an op by its name."""
+    input_axes, kernel_axes, sides = _AXES[int(op[-2])]
+    channels = "C, OC/groups" if "transpose" in op else "OC, C/groups"
+    return input_axes, f"({channels}, {kernel_axes})", sides
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
-def _conv_geometry(op: str, names: Any, input_shape: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any,
-                   groups: Any) -> Conv2dGeometry:
-    input_axes, weight_axes, sides = names
+def _conv_geometry(*arguments: Any) -> Conv2dGeometry:
+    return _laid_out(_conv_windows(*arguments))
+
+
+@functools.lru_cache(maxsize=1024, typed=True)
+def _conv_transpose_geometry(*arguments: Any) -> Conv2dGeometry:
+    return _laid_out(_conv_transpose_windows(*arguments))
+
+
+def _conv_windows(op: str, input_shape: Any, weight_shape: Any, stride: Any, padding: Any, dilation: Any,
+                  groups: Any) -> Sliding:
+    input_axes, weight_axes, sides = _axes(op)
     N, C, *sizes = input_shape = _shape(op, "input", input_axes, input_shape)
     OC, weight_C, *kernels = weight_shape = _shape(op, "weight", weight_axes, weight_shape)
     strides = _per_side(op, "stride", stride, len(sides), least=1)
@@ -245,27 +338,29 @@ def _conv_geometry(op: str, names: Any, input_shape: Any, weight_shape: Any, str
     if OC % groups:
         raise RuntimeError(f"{op}: weight {weight_shape} has {OC} output channels, which groups={groups} does not "
                            "divide")
-    spans = _spans(kernels, dilations)
+    spans = tuple(map(kernel_span, kernels, dilations))
     if isinstance(padding, str):
         before, after = _named_padding(op, padding, spans, strides)
     else:
         before = after = _per_side(op, "padding", padding, len(sides), least=0)
-    outputs = []
+    windows = []
     for i, side in enumerate(sides):
-        size, pad, span = sizes[i], before[i] + after[i], spans[i]
-        if size < 1 or span > size + pad:
-            dilated = f" that dilation spreads over {span}" if span > kernels[i] else ""
+        size, pad = sizes[i], before[i] + after[i]
+        numbers = size, before[i], after[i], kernels[i], strides[i], dilations[i]
+        output = conv_size(*numbers)
+        if size < 1 or output < 1:
+            dilated = f" that dilation spreads over {spans[i]}" if spans[i] > kernels[i] else ""
+            would_be = f"the output would be {conv_formula(*numbers)} = {output} {side}; " if size else ""
             raise RuntimeError(f"{op}: input {input_shape} is {size} + {pad} (padding) = {size + pad} {side}, too "
-                               f"small for a kernel of {kernels[i]}{dilated}; use a larger input, more padding or a "
-                               "smaller kernel")
-        outputs.append((size + pad - span) // strides[i] + 1)
-    return _laid_out(N, C, OC, groups, sizes, kernels, outputs, strides, dilations, before, after)
+                               f"small for a kernel of {kernels[i]}{dilated}; {would_be}use a larger input, more "
+                               "padding or a smaller kernel")
+        windows.append(Window(side, size, kernels[i], strides[i], before[i], after[i], dilations[i], output))
+    return Sliding(N, C, OC, groups, tuple(windows))
 
 
-@functools.lru_cache(maxsize=1024, typed=True)
-def _conv_transpose_geometry(op: str, names: Any, input_shape: Any, weight_shape: Any, stride: Any, padding: Any,
-                             output_padding: Any, groups: Any, dilation: Any) -> Conv2dGeometry:
-    input_axes, weight_axes, sides = names
+def _conv_transpose_windows(op: str, input_shape: Any, weight_shape: Any, stride: Any, padding: Any,
+                            output_padding: Any, groups: Any, dilation: Any) -> Sliding:
+    input_axes, weight_axes, sides = _axes(op)
     N, C, *sizes = input_shape = _shape(op, "input", input_axes, input_shape)
     weight_C, group_OC, *kernels = weight_shape = _shape(op, "weight", weight_axes, weight_shape)
     if isinstance(padding, str):
@@ -280,38 +375,36 @@ def _conv_transpose_geometry(op: str, names: Any, input_shape: Any, weight_shape
                            f"weight of a transposed convolution is {weight_axes}")
     if C % groups:
         raise RuntimeError(f"{op}: input {input_shape} has {C} channels, which groups={groups} does not divide")
-    spans = _spans(kernels, dilations)
-    inputs, outputs = [], []
+    windows = []
     for i, side in enumerate(sides):
-        size, step, extra = sizes[i], strides[i], extras[i]
+        size, extra = sizes[i], extras[i]
+        numbers = size, kernels[i], strides[i], pads[i], dilations[i]
         if size < 1:
             raise RuntimeError(f"{op}: input {input_shape} is empty; only N may be 0")
-        if extra >= max(step, dilations[i]):
+        if extra >= max(strides[i], dilations[i]):
             raise RuntimeError(f"{op}: output_padding {output_padding} must be smaller than either stride {strides} or "
                                f"dilation {dilations}; it only chooses among the sizes that a convolution with this "
                                "stride would bring to the input's")
-        output = conv_transpose_size(size, kernels[i], step, pads[i], dilations[i]) + extra
+        output = conv_transpose_size(*numbers) + extra
         if output < 1:
-            raise RuntimeError(f"{op}: input {input_shape} is {size} {side} and would become ({size} - 1) * {step} "
-                               f"(stride) - 2 * {pads[i]} (padding) + {spans[i]} (kernel) + {extra} (output_padding) = "
-                               f"{output}; use less padding or a larger input")
-        inputs.append(size + extra // step)
-        outputs.append(output)
-    return _laid_out(N, group_OC * groups, C, groups, outputs, kernels, inputs, strides, dilations, pads, pads)
+            words = conv_transpose_formula("size", "kernel", "stride", "padding", "dilation", "output_padding")
+            raise RuntimeError(f"{op}: input {input_shape} is {size} {side} and would become {words} = "
+                               f"{conv_transpose_formula(*numbers, extra)} = {output}; use less padding or a larger "
+                               "input")
+        windows.append(Window(side, output, kernels[i], strides[i], pads[i], pads[i], dilations[i],
+                              size + extra // strides[i]))
+    return Sliding(N, group_OC * groups, C, groups, tuple(windows))
 
 
-def _laid_out(N: int, C: int, OC: int, groups: int, *per_side: Sequence[int]) -> Conv2dGeometry:
-    """The geometry for input sizes, kernels, output sizes, strides, dilations and padding before and after.
-
-    A line is an image of one row: every list then begins with what a row needs, which is nothing.
-    """
-    if len(per_side[0]) == 1:
-        per_side = tuple((lone, *values) for lone, values in zip((1, 1, 1, 1, 1, 0, 0), per_side, strict=True))
-    (H, W), (KH, KW), (OH, OW), strides, dilations, (pad_top, pad_left), (pad_bottom, pad_right) = per_side
+def _laid_out(sliding: Sliding) -> Conv2dGeometry:
+    """The geometry of a convolution over one or two sides; a line is an image of one row."""
+    N, C, OC, groups, windows = sliding
+    rows, columns = windows if len(windows) == 2 else (Window("high", 1, 1, 1, 0, 0, 1, 1), *windows)
     return Conv2dGeometry(
-        N=N, C=C, H=H, W=W, OC=OC, KH=KH, KW=KW, OH=OH, OW=OW, groups=groups, stride_h=strides[0],
-        stride_w=strides[1], dilation_h=dilations[0], dilation_w=dilations[1], pad_top=pad_top, pad_left=pad_left,
-        pad_bottom=pad_bottom, pad_right=pad_right)
+        N=N, C=C, H=rows.size, W=columns.size, OC=OC, KH=rows.kernel, KW=columns.kernel, OH=rows.output,
+        OW=columns.output, groups=groups, stride_h=rows.stride, stride_w=columns.stride, dilation_h=rows.dilation,
+        dilation_w=columns.dilation, pad_top=rows.before, pad_left=columns.before, pad_bottom=rows.after,
+        pad_right=columns.after)
 
 
 def _check_groups(op: str, groups: Any, weight_axes: str, weight_shape: tuple[int, ...]) -> int:
@@ -321,11 +414,6 @@ def _check_groups(op: str, groups: Any, weight_axes: str, weight_shape: tuple[in
     if min(weight_shape) < 1:
         raise RuntimeError(f"{op}: weight {weight_shape} has an empty side; each of {weight_axes} must be at least 1")
     return groups
-
-
-def _spans(kernels: Sequence[int], dilations: Sequence[int]) -> tuple[int, ...]:
-    """Pixels from the first to the last that a kernel sees."""
-    return tuple(dilation * (kernel - 1) + 1 for kernel, dilation in zip(kernels, dilations, strict=True))
 
 
 def _named_padding(op: str, padding: str, spans: tuple[int, ...],
@@ -341,37 +429,41 @@ def _named_padding(op: str, padding: str, spans: tuple[int, ...],
 
 
 @functools.lru_cache(maxsize=1024, typed=True)
-def _pool2d_geometry(op: str, input_shape: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
-                     ceil_mode: bool) -> Pool2dGeometry:
-    N, C, H, W = input_shape = _shape(op, "input", "(N, C, H, W)", input_shape)
-    if min(C, H, W) < 1:
+def _pool2d_geometry(*arguments: Any) -> Pool2dGeometry:
+    N, C, _, _, (rows, columns) = _pool_windows(*arguments)
+    return Pool2dGeometry(
+        N=N, C=C, H=rows.size, W=columns.size, KH=rows.kernel, KW=columns.kernel, OH=rows.output, OW=columns.output,
+        stride_h=rows.stride, stride_w=columns.stride, pad_h=rows.before, pad_w=columns.before,
+        dilation_h=rows.dilation, dilation_w=columns.dilation)
+
+
+def _pool_windows(op: str, input_shape: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
+                  ceil_mode: bool) -> Sliding:
+    input_axes, _, sides = _axes(op)
+    N, C, *sizes = input_shape = _shape(op, "input", input_axes, input_shape)
+    if min(C, *sizes) < 1:
         raise RuntimeError(f"{op}: input {input_shape} is empty; only N may be 0")
-    KH, KW = _pair(op, "kernel_size", kernel_size, least=1)
-    stride_h, stride_w = (KH, KW) if stride is None or stride == () else _pair(op, "stride", stride, least=1)
-    pad_h, pad_w = _pair(op, "padding", padding, least=0)
-    dilation_h, dilation_w = _pair(op, "dilation", dilation, least=1)
-    if pad_h > KH // 2 or pad_w > KW // 2:
-        raise RuntimeError(f"{op}: padding {(pad_h, pad_w)} is more than half of the kernel {(KH, KW)}: a window "
-                           f"could lie in the padding alone; use at most {(KH // 2, KW // 2)}")
-    OH = _pool_size(op, "high", input_shape, H, KH, stride_h, pad_h, dilation_h, ceil_mode)
-    OW = _pool_size(op, "wide", input_shape, W, KW, stride_w, pad_w, dilation_w, ceil_mode)
-    return Pool2dGeometry(N=N, C=C, H=H, W=W, KH=KH, KW=KW, OH=OH, OW=OW, stride_h=stride_h, stride_w=stride_w,
-                          pad_h=pad_h, pad_w=pad_w, dilation_h=dilation_h, dilation_w=dilation_w)
-
-
-def _pool_size(op: str, side: str, input_shape: tuple[int, ...], size: int, kernel: int, stride: int, pad: int,
-               dilation: int, ceil_mode: bool) -> int:
-    """Windows along one side: ``(size + 2 * pad - span) / stride + 1``, rounded down, or up with ``ceil_mode``."""
-    span = dilation * (kernel - 1) + 1
-    room = size + 2 * pad - span
-    windows = (room + (stride - 1 if ceil_mode else 0)) // stride + 1
-    if ceil_mode and (windows - 1) * stride >= size + pad:
-        windows -= 1
-    if windows < 1:
-        dilated = f" that dilation spreads over {span}" if span > kernel else ""
-        raise RuntimeError(f"{op}: input {input_shape} is {size} + 2 * {pad} (padding) = {size + 2 * pad} {side}, too "
-                           f"small for a window of {kernel}{dilated}; use a larger input or a smaller kernel_size")
-    return windows
+    kernels = _per_side(op, "kernel_size", kernel_size, len(sides), least=1)
+    strides = kernels if stride is None or stride == () else _per_side(op, "stride", stride, len(sides), least=1)
+    pads = _per_side(op, "padding", padding, len(sides), least=0)
+    dilations = _per_side(op, "dilation", dilation, len(sides), least=1)
+    halves = tuple(kernel // 2 for kernel in kernels)
+    if any(pad > half for pad, half in zip(pads, halves, strict=True)):
+        raise RuntimeError(f"{op}: padding {pads} is more than half of the kernel {kernels}: a window could lie in the "
+                           f"padding alone; use at most {halves}")
+    windows = []
+    for i, side in enumerate(sides):
+        size, pad, span = sizes[i], pads[i], kernel_span(kernels[i], dilations[i])
+        numbers = size, kernels[i], strides[i], pad, dilations[i], ceil_mode
+        output = pool_size(*numbers)
+        if output < 1:
+            dilated = f" that dilation spreads over {span}" if span > kernels[i] else ""
+            raise RuntimeError(f"{op}: input {input_shape} is {size} + 2 * {pad} (padding) = {size + 2 * pad} {side}, "
+                               f"too small for a window of {kernels[i]}{dilated}; the output would be "
+                               f"{pool_formula(*numbers)} = {output} {side}; use a larger input or a smaller "
+                               "kernel_size")
+        windows.append(Window(side, size, kernels[i], strides[i], pad, pad, dilations[i], output))
+    return Sliding(N, C, C, C, tuple(windows))
 
 
 def _shape(op: str, what: str, axes: str, shape: Sequence[int]) -> tuple[int, ...]:
@@ -382,18 +474,11 @@ def _shape(op: str, what: str, axes: str, shape: Sequence[int]) -> tuple[int, ..
     return tuple(map(operator.index, shape))
 
 
-def _pair(op: str, name: str, value: IntOrPair, least: int) -> tuple[int, int]:
-    """One number for both sides, or a pair (rows, columns)."""
-    rows, columns = _per_side(op, name, value, 2, least)
-    return rows, columns
-
-
 def _per_side(op: str, name: str, value: IntOrPair, sides: int, least: int) -> tuple[int, ...]:
     """One number for all sides, or one for each."""
     values = tuple(value) if isinstance(value, tuple | list) else (value,)
     if len(values) not in (1, sides):
-        wanted = "one integer or a pair (rows, columns)" if sides == 2 else "one integer"
-        raise RuntimeError(f"{op}: {name} must be {wanted}, got {value!r}")
+        raise RuntimeError(f"{op}: {name} must be {_NUMBERS[sides]}, got {value!r}")
     numbers = tuple(_index(op, name, number) for number in values)
     if min(numbers) < least:
         raise RuntimeError(f"{op}: {name} must be at least {least}, got {value!r}")
