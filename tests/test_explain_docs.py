@@ -76,19 +76,20 @@ def test_weights_of_the_dense_layer_behind_a_flatten():
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_and_its_outputs_are_kept():
+def test_the_notebook_runs_and_its_outputs_are_kept(monkeypatch):
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
     pytest.importorskip("matplotlib")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     kept = [cell.copy() for cell in notebook.cells if cell.cell_type == "code"]
+    monkeypatch.setenv("PYTHONPATH", str(Path(minidl.__file__).parents[1]))  # what the kernel imports is what is tested
     nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3",
-                            resources={"metadata": {"path": str(ROOT)}}).execute()
+                            resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
     made = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for old, new in zip(kept, made, strict=True):
         assert [output.output_type for output in old.outputs] == [output.output_type for output in new.outputs]
         for before, after in zip(old.outputs, new.outputs, strict=True):
             assert before.get("name") == after.get("name") != "stderr"
-            if "times" not in old.metadata.get("tags", []):
+            if "varies" not in old.metadata.get("tags", []):  # times, and the last digits of a rounding
                 assert before.get("text") == after.get("text"), old.source

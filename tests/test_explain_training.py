@@ -54,7 +54,7 @@ def test_confusion():
     assert found.counts.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 1]]
     assert found.accuracy == 0.75
     lines = [line.split() for line in str(found).splitlines()]
-    assert lines[0] == "75.00 % of 4 answers are right".split()
+    assert lines[0] == ["75.00", "%", "of", "4", "answers", "are", "right"]
     assert lines[4] == ["0", "1", ".", "1"]
     logits = np.eye(3)[[0, 2, 1, 2]]
     assert explain.confusion([0, 0, 1, 2], logits, ["cat", "dog", "a<b"]).counts.tolist() == found.counts.tolist()

@@ -123,7 +123,10 @@ class Animation(Text):
             self._draw(figure, frame.number)
             figure.canvas.draw()
             pixels = np.asarray(figure.canvas.buffer_rgba())
-            pictures.append(image.fromarray(pixels[..., :3].copy()).quantize(64, dither=image.Dither.NONE))
+            pictures.append(image.fromarray(pixels[..., :3].copy()))
+        # One palette, that of the middle, which has all colours: then a frame holds only what has changed.
+        palette = pictures[len(pictures) // 2].quantize(64, dither=image.Dither.NONE)
+        pictures = [picture.quantize(palette=palette, dither=image.Dither.NONE) for picture in pictures]
         file = io.BytesIO()
         pictures[0].save(file, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0,
                          disposal=1)

@@ -10,7 +10,8 @@ import numpy as np
 
 from minidl.explain.style import new_figure, plain_axes, signed_colours
 from minidl.explain.taps import need_conv, read
-from minidl.explain.text import Text, matrix as text_matrix
+from minidl.explain.text import Text
+from minidl.explain.text import matrix as text_matrix
 
 MOST_DENSE = 4_000_000  # numbers that dense() makes
 _SHOWN = 16
