@@ -92,10 +92,13 @@ def test_mp4(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("call", "kind", "message"), [
     (lambda: explain.animate(nn.Linear(2, 2), (1, 2, 2)), TypeError, "explain.animate: needs a convolution layer"),
     (lambda: explain.animate(nn.Conv2d(2, 2, 3, groups=2), (2, 22, 22)), ValueError,
-     "800 frames, one for each of 400 output pixels and 2 groups, are more than 400; give a smaller input_shape than 22 x 22"),
-    (lambda: explain.animate(nn.Conv2d(1, 1, 3), (1, 2, 2)), RuntimeError, "(2 + 0 + 0 - 1 * (3 - 1) - 1) // 1 + 1 = 0"),
+     "800 frames, one for each of 400 output pixels and 2 groups, are more than 400; give a smaller input_shape than "
+     "22 x 22"),
+    (lambda: explain.animate(nn.Conv2d(1, 1, 3), (1, 2, 2)), RuntimeError,
+     "(2 + 0 + 0 - 1 * (3 - 1) - 1) // 1 + 1 = 0"),
     (lambda: explain.animate(nn.Conv2d(1, 1, 3), (1, 4, 4), "film.png"), ValueError, "film.png must end in .gif, .mp4"),
-    (lambda: explain.animate(nn.Conv2d(1, 1, 3), (1, 4, 4), "film.gif", fps=0), ValueError, "fps must be above 0, got 0"),
+    (lambda: explain.animate(nn.Conv2d(1, 1, 3), (1, 4, 4), "film.gif", fps=0), ValueError,
+     "fps must be above 0, got 0"),
 ])
 def test_mistakes_are_explained(call, kind, message):
     with pytest.raises(kind, match=re.escape(message)):

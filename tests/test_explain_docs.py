@@ -18,7 +18,8 @@ NOTEBOOK = ROOT / "examples" / "understanding_conv2d.ipynb"
 
 
 def run_story():
-    """The names that the blocks of the story define, and for each block (code, what it printed, what stands under it)."""
+    """The names that the blocks of the story define, and for each block (code, what it printed, what stands under
+    it)."""
     names, found = {}, []
     for code, printed in re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```)?", STORY.read_text(), re.DOTALL):
         output = io.StringIO()
@@ -50,7 +51,8 @@ def test_the_tensorflow_part_is_xlas_convolution():
     jax = pytest.importorskip("jax")
     names, _ = run_story()
     minidl.manual_seed(1)
-    for H, W, K, stride, dilation in ((8, 8, 3, 2, 1), (7, 10, 5, 3, 1), (9, 8, 2, 2, 1), (11, 6, 3, 1, 2), (5, 5, 1, 2, 1)):
+    for H, W, K, stride, dilation in ((8, 8, 3, 2, 1), (7, 10, 5, 3, 1), (9, 8, 2, 2, 1), (11, 6, 3, 1, 2),
+                                      (5, 5, 1, 2, 1)):
         images, kernel = minidl.randn(2, H, W, 3), minidl.randn(K, K, 3, 4)
         expected = jax.lax.conv_general_dilated(
             images.numpy(), kernel.numpy(), (stride, stride), "SAME", rhs_dilation=(dilation, dilation),
@@ -62,7 +64,8 @@ def test_the_tensorflow_part_is_xlas_convolution():
     expected = jax.lax.conv_general_dilated(
         images.numpy(), depthwise.reshape(3, 3, 1, 6).numpy(), (1, 1), "VALID", feature_group_count=2,
         dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    found = minidl.nn.functional.conv2d(images.permute(0, 3, 1, 2), names["depthwise_from_tensorflow"](depthwise), groups=2)
+    found = minidl.nn.functional.conv2d(images.permute(0, 3, 1, 2), names["depthwise_from_tensorflow"](depthwise),
+                                        groups=2)
     np.testing.assert_allclose(found.permute(0, 2, 3, 1).numpy(), np.asarray(expected), atol=1e-4)
 
 

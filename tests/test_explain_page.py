@@ -148,7 +148,8 @@ def test_thinned_maps_keep_their_first_channels(shape):
 def test_equal_arrays_are_stored_once():
     arrays = Arrays()
     x = np.ones((2, 3), np.float32)
-    assert [arrays.add(x), arrays.add(x.copy()), arrays.add(x.reshape(3, 2)), arrays.add(x.astype(float))] == [0, 0, 1, 2]
+    given = [x, x.copy(), x.reshape(3, 2), x.astype(float)]
+    assert [arrays.add(each) for each in given] == [0, 0, 1, 2]
 
 
 # -- what is refused
@@ -159,7 +160,8 @@ CONV = nn.Conv2d(1, 2, 3)
 @pytest.mark.parametrize(
     "arguments, options, error, words",
     [
-        ((minidl.zeros(2, 1, 3, 3), minidl.zeros(1, 5, 5)), {}, TypeError, "layer_or_model must be an nn.Module, got Tensor"),
+        ((minidl.zeros(2, 1, 3, 3), minidl.zeros(1, 5, 5)), {}, TypeError,
+         "layer_or_model must be an nn.Module, got Tensor"),
         ((CONV, np.zeros((1, 5, 5))), {}, TypeError, "input must be a Tensor, got ndarray; minidl.as_tensor"),
         ((CONV, minidl.zeros(1, 5, 5).long()), {}, TypeError, r"convert it with .float\(\)"),
         ((CONV, minidl.zeros(5, 5)), {}, ValueError, r"input \(5, 5\) must be \(N, C, H, W\) or \(C, H, W\)"),
@@ -168,7 +170,8 @@ CONV = nn.Conv2d(1, 2, 3)
         ((CONV, minidl.zeros(2, 1, 5, 5)), {"first": 2}, ValueError, "first is 2; the input has the images 0 to 1"),
         ((CONV, minidl.zeros(3, 5, 5)), {}, RuntimeError, "set in_channels=3"),
         ((CONV, minidl.zeros(1, 2, 2)), {}, RuntimeError, "too small for a kernel of 3"),
-        ((nn.Conv2d(512, 512, 3), minidl.zeros(512, 8, 8)), {}, ValueError, r"take 9\.6 MB, the page has room for 1\.3"),
+        ((nn.Conv2d(512, 512, 3), minidl.zeros(512, 8, 8)), {}, ValueError,
+         r"take 9\.6 MB, the page has room for 1\.3"),
         ((lenet5(), minidl.zeros(1, 28, 28)), {"layer": "conv3"}, ValueError,
          "layer is 'conv3'; the convolutions of this Sequential are conv1, conv2"),
         ((lenet5(), minidl.zeros(2, 1, 20, 20)), {}, RuntimeError, r"Sequential.fc1 \(Linear\)"),

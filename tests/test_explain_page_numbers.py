@@ -245,7 +245,8 @@ def test_forward_and_backward(explorer, settings):
     assert shown.turned == settings["flip"]
     for name in ("kernel_size", "stride", "dilation"):
         assert getattr(layer, name) == settings[name.removesuffix("_size")]
-    assert (layer.padding, layer.groups, layer.padding_mode) == (settings["padding"], settings["groups"], settings["mode"])
+    assert (layer.padding, layer.groups, layer.padding_mode) == (settings["padding"], settings["groups"],
+                                                                 settings["mode"])
     x.requires_grad_()
     y = layer(x)
     np.testing.assert_allclose(np.array(shown.output), y.detach().numpy()[0], **CLOSE)
@@ -326,7 +327,8 @@ def test_other_losses_and_single_gradients(explorer, settings, loss):
         if settings["flip"] and kind == "#kernels":  # the layer of this test has the turned kernels
             wanted = wanted.flip(2, 3)
         assert result(tab) == pytest.approx(wanted[place].item(), rel=1e-12, abs=1e-11)
-        terms = tab.evaluate("[...document.querySelectorAll('.terms tr td:last-child')].map((d) => Number(d.dataset.value))")
+        terms = tab.evaluate("[...document.querySelectorAll('.terms tr td:last-child')].map((d) => "
+                             "Number(d.dataset.value))")
         assert sum(terms) == pytest.approx(wanted[place].item(), rel=1e-12, abs=1e-11)
 
 

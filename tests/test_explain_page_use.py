@@ -35,7 +35,8 @@ def opened(browser, address):
     contexts, complaints, asked = [], [], []
 
     def open_page(**options):
-        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}, "reduced_motion": "reduce"} | options))
+        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900},
+                                          "reduced_motion": "reduce"} | options))
         contexts.append(context)
         tab = context.new_page()
         tab.on("console", lambda message: complaints.append(message.text))
@@ -108,7 +109,8 @@ def test_settings_are_typed(opened):
                               "OH = ⌊(32 − 40) / 1⌋ + 1 = −7", "Use a larger input, more padding or a smaller kernel"]),
         ({"dilation-h": "9"}, ["spread over 9 · (5 − 1) + 1 = 37", "OW = ⌊(32 − 37) / 1⌋ + 1 = −4", "less dilation"]),
         ({"groups": "4"}, ["groups=4 does not divide in_channels=1", "Choose groups among 1,"]),
-        ({"out-channels": "5", "in-channels": "4", "groups": "2"}, ["groups=2 does not divide out_channels=5", "5 / 2 = 2, remainder 1"]),
+        ({"out-channels": "5", "in-channels": "4", "groups": "2"},
+         ["groups=2 does not divide out_channels=5", "5 / 2 = 2, remainder 1"]),
         ({"stride-h": "0"}, ["stride must be at least 1", "stride = 0, 0"]),
         ({"padding-h": "-1"}, ["padding must be 0 or more", "padding = −1, −1"]),
         ({"kernel-h": ""}, ["kernel_size must be at least 1", "kernel_size = nothing, nothing"]),
@@ -159,7 +161,8 @@ def test_the_derivation_has_the_numbers_put_in(opened):
     tab.select_option("#preset", "stride")
     tab.fill("#size-h", "9")
     lines = tab.locator("#derivation .side").nth(1).locator("dd").all_text_contents()
-    assert lines == ["⌊(W + padding − dilation · (KW − 1) − 1) / stride⌋ + 1", "⌊(8 + (0 + 0) − 1 · (3 − 1) − 1) / 2⌋ + 1",
+    assert lines == ["⌊(W + padding − dilation · (KW − 1) − 1) / stride⌋ + 1",
+                     "⌊(8 + (0 + 0) − 1 · (3 − 1) − 1) / 2⌋ + 1",
                      "⌊(8 − 3) / 2⌋ + 1 = ⌊5 / 2⌋ + 1", "3", "5 − 2 · 2 = 1 column at the right that no window reaches"]
     rows = tab.locator("#derivation .side").nth(0).locator("dd").all_text_contents()
     assert rows[-2:] == ["4", "nothing: the last window ends at the edge"]
@@ -169,8 +172,9 @@ def test_the_arrow_keys_move_the_window(opened):
     tab = opened()
     canvas = tab.locator("#output canvas")
     canvas.focus()
-    for key, place in (("Home", "0, 14, 0"), ("ArrowLeft", "0, 14, 0"), ("ArrowRight", "0, 14, 1"), ("ArrowUp", "0, 13, 1"),
-                       ("End", "0, 13, 27"), ("PageDown", "0, 27, 27"), ("ArrowDown", "0, 27, 27"), ("PageUp", "0, 0, 27"),
+    for key, place in (("Home", "0, 14, 0"), ("ArrowLeft", "0, 14, 0"), ("ArrowRight", "0, 14, 1"),
+                       ("ArrowUp", "0, 13, 1"), ("End", "0, 13, 27"), ("PageDown", "0, 27, 27"),
+                       ("ArrowDown", "0, 27, 27"), ("PageUp", "0, 0, 27"),
                        ("Control+End", "0, 27, 27"), ("Control+Home", "0, 0, 0")):
         canvas.press(key)
         assert tab.text_content("#result").startswith(f"output[{place}] = ")
@@ -192,7 +196,8 @@ def test_everything_is_reached_by_the_tab_key_and_seen_there(opened):
             break
         reached.append(name)
     names = [name for name, _ in reached]
-    wanted = ["tab-layer", "image-choice", "preset", "in-channels", "kernel-h", "mode", "source", "direction", "flip", "play",
+    wanted = ["tab-layer", "image-choice", "preset", "in-channels", "kernel-h", "mode", "source", "direction", "flip",
+              "play",
               "step", "speed", "output", "output-channels", "tables"]
     assert [name for name in wanted if name not in names] == []
     assert [name for name, outlined in reached if not outlined] == []
@@ -258,10 +263,11 @@ def test_playing_backward_the_gradient_grows_to_the_whole(opened):
 def test_what_a_screen_reader_finds(opened):
     tab = opened()
     tab.click("#direction [data-value=backward]")
-    nameless = tab.evaluate("""() => [...document.querySelectorAll("button, input, select, canvas, [role=radiogroup], table")]
+    nameless = tab.evaluate("""() => [...document
+        .querySelectorAll("button, input, select, canvas, [role=radiogroup], table")]
         .filter((element) => element.checkVisibility() && !element.closest("[aria-hidden=true]"))
-        .filter((element) => !(element.getAttribute("aria-label") || element.textContent.trim() || element.labels?.length
-            || element.closest("[aria-labelledby]")?.matches("table")))
+        .filter((element) => !(element.getAttribute("aria-label") || element.textContent.trim()
+            || element.labels?.length || element.closest("[aria-labelledby]")?.matches("table")))
         .map((element) => element.outerHTML.slice(0, 80))""")
     assert nameless == []
     assert tab.get_attribute("#result", "aria-live") == "polite"
@@ -284,7 +290,8 @@ def test_text_is_readable_in_either_scheme(opened, scheme):
     tab = opened(color_scheme=scheme)
     low = tab.evaluate("""() => {
         const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
-        const luminance = (rgb) => rgb.slice(0, 3).map((v) => v / 255).map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+        const luminance = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
+            .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
             .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
         const behind = (element) => {
             for (let e = element; e; e = e.parentElement) {
@@ -294,7 +301,8 @@ def test_text_is_readable_in_either_scheme(opened, scheme):
         };
         const found = [];
         for (const element of document.querySelectorAll("body *")) {
-            if (!element.checkVisibility() || element.matches(".hidden, .skip, option, optgroup, script, :disabled")) continue;
+            if (!element.checkVisibility()) continue;
+            if (element.matches(".hidden, .skip, option, optgroup, script, :disabled")) continue;
             if (![...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim())) continue;
             const [a, b] = [luminance(numbers(getComputedStyle(element).color)), luminance(behind(element))].sort();
             const contrast = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);

@@ -12,7 +12,8 @@ from minidl import explain, nn
 
 
 def network():
-    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.5), nn.Flatten(), nn.Linear(27, 4))
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.5), nn.Flatten(),
+                         nn.Linear(27, 4))
 
 
 def test_filters():
@@ -69,7 +70,8 @@ def test_confusion_is_drawn():
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (([0, 1], [0]), "belong together, got (2,) and (1,)"), (([0, 3], [0, 1], ["a", "b"]), "classes are 0 to 1, got 0 to 3"),
+    (([0, 1], [0]), "belong together, got (2,) and (1,)"),
+    (([0, 3], [0, 1], ["a", "b"]), "classes are 0 to 1, got 0 to 3"),
     (([0, -1], [0, 1]), "got -1 to 1")])
 def test_confusion_of_what_does_not_fit(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -1,4 +1,5 @@
-"""``explain.algorithms``, ``matrix``, ``channels``, ``correlation_vs_convolution``: all are the layer, seen differently."""
+"""``explain.algorithms``, ``matrix``, ``channels``, ``correlation_vs_convolution``: all are the layer, seen
+differently."""
 
 import re
 
@@ -10,7 +11,8 @@ from minidl import explain, nn
 from minidl.nn import functional as F
 
 LAYERS = [nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 6, (2, 3), stride=(2, 1), padding=(1, 2), groups=2),
-          nn.Conv2d(4, 4, 3, dilation=2, groups=4, bias=False), nn.Conv2d(2, 3, 3, padding="same", padding_mode="reflect"),
+          nn.Conv2d(4, 4, 3, dilation=2, groups=4, bias=False),
+          nn.Conv2d(2, 3, 3, padding="same", padding_mode="reflect"),
           nn.Conv2d(2, 2, 1, stride=3), nn.Conv2d(4, 2, 3, groups=2)]
 
 
@@ -24,7 +26,8 @@ def test_all_ways_agree(layer):
     layer, images = layer.double(), image_for(layer)
     found = explain.algorithms(layer, images)
     names = [way.name for way in found.ways if not way.reason]
-    assert len(names) == (6 if layer.kernel_size == (3, 3) and layer.dilation == (1, 1) and layer.stride == (1, 1) else 5)
+    assert len(names) == (6 if layer.kernel_size == (3, 3) and layer.dilation == (1, 1) and layer.stride == (1, 1)
+                          else 5)
     for way in found.ways:
         assert way.reason or way.difference < 1e-10, way  # float64, sums in another order
     for output in found.outputs.values():
@@ -160,7 +163,8 @@ def test_pictures():
     (lambda: explain.channels(nn.Conv1d(1, 1, 3), minidl.randn(1, 1, 5)), TypeError, "needs a layer over images"),
     (lambda: explain.channels(nn.Conv2d(1, 1, 3), minidl.randn(1, 1, 5, 5), n=1), IndexError, "there is no image 1"),
     (lambda: explain.matrix(nn.MaxPool2d(2), (1, 4, 4)), TypeError, "explain.matrix: needs a convolution layer"),
-    (lambda: explain.correlation_vs_convolution([1, 2, 3]), ValueError, "kernel must be a matrix (KH, KW), got shape (3,)"),
+    (lambda: explain.correlation_vs_convolution([1, 2, 3]), ValueError,
+     "kernel must be a matrix (KH, KW), got shape (3,)"),
     (lambda: explain.correlation_vs_convolution([[1]], [1, 2]), ValueError, "image must be a matrix (H, W)"),
 ])
 def test_mistakes_are_explained(call, kind, message):

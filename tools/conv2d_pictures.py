@@ -27,7 +27,8 @@ def main(folder: Path) -> None:
     ways = explain.algorithms(nn.Conv2d(2, 4, 3, padding=1), minidl.randn(1, 2, 8, 8))
     save(ways.figure(), folder / "conv2d_im2col.png")
     explain.animate(nn.Conv2d(1, 1, 3, padding=1, dilation=2), (1, 6, 6), folder / "conv2d_dilation.gif", fps=2)
-    explain.animate(nn.ConvTranspose2d(1, 1, 3, stride=2, padding=1), (1, 3, 3), folder / "conv2d_transposed.gif", fps=2)
+    explain.animate(nn.ConvTranspose2d(1, 1, 3, stride=2, padding=1), (1, 3, 3), folder / "conv2d_transposed.gif",
+                    fps=2)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,9 @@ class Frame:
 class Animation(Text):
     """The film of a layer: ``frames``, one after another, the same on every run.
 
-    ``save`` writes it, ``figure`` draws one frame, ``text`` writes one out; a notebook plays it.  The ground is the input
-    with its padding; of a transposed convolution it is the input spread by the stride, under a kernel that is turned.
+    ``save`` writes it, ``figure`` draws one frame, ``text`` writes one out; a notebook plays it.  The ground is the
+    input with its padding; of a transposed convolution it is the input spread by the stride, under a kernel that is
+    turned.
     """
 
     layer: Any
@@ -61,7 +62,8 @@ class Animation(Text):
 
     def lines(self) -> list[str]:
         case = self.taps.case
-        return [f"{self.layer}", f"input {case.input_shape} to output {case.output_shape} in {len(self.frames)} frames", "",
+        head = f"input {case.input_shape} to output {case.output_shape} in {len(self.frames)} frames"
+        return [f"{self.layer}", head, "",
                 *self.text(0).splitlines()]
 
     def text(self, number: int) -> str:
@@ -90,10 +92,10 @@ class Animation(Text):
         return figure
 
     def save(self, path: str | os.PathLike[str], fps: float = 4) -> Path:
-        """Write the film with ``fps`` frames a second: ``.gif``, ``.mp4``, or ``.html`` with buttons to step through it.
+        """Write the film with ``fps`` frames a second: ``.gif``, ``.mp4``, or ``.html`` with buttons to step.
 
-        The file appears whole or not at all.  Raises ``ValueError`` for another ending, ``ImportError`` without matplotlib
-        or Pillow, ``RuntimeError`` for a ``.mp4`` without the program ffmpeg.
+        The file appears whole or not at all.  Raises ``ValueError`` for another ending, ``ImportError`` without
+        matplotlib or Pillow, ``RuntimeError`` for a ``.mp4`` without the program ffmpeg.
         """
         target = Path(path)
         if target.suffix not in (".gif", ".mp4", ".html"):
@@ -149,8 +151,8 @@ class Animation(Text):
     def _mp4(self, fps: float) -> bytes:
         writer = need("matplotlib.animation", "explain.animate").FFMpegWriter
         if not writer.isAvailable():
-            raise RuntimeError("explain.animate: a .mp4 needs the program ffmpeg: install the system's package ffmpeg, or "
-                               "write a .gif or .html")
+            raise RuntimeError("explain.animate: a .mp4 needs the program ffmpeg: install the system's package ffmpeg, "
+                               "or write a .gif or .html")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "film.mp4")
             self._film(fps).save(path, writer=writer(fps=fps, extra_args=["-pix_fmt", "yuv420p", "-vf",
@@ -191,7 +193,8 @@ class Animation(Text):
     def _draw_ground(self, axes: Any, frame: Frame, colour: str) -> None:
         known = self._known()
         framed = np.logical_or.outer(self.grounds[0].frame, self.grounds[1].frame)
-        paper = np.where(framed[..., None], _rgb(GREY, 0.3), np.where(known[..., None], _rgb(SKY, 0.45), _rgb("#FFFFFF", 1)))
+        paper = np.where(framed[..., None], _rgb(GREY, 0.3),
+                         np.where(known[..., None], _rgb(SKY, 0.45), _rgb("#FFFFFF", 1)))
         _squares(axes, paper)
         patches = need("matplotlib.patches", "explain.animate")
         KW = self.grounds[1].places.shape[1]
@@ -213,8 +216,9 @@ def animate(layer: Any, input_shape: Sequence[int], out: str | os.PathLike[str] 
     """The sliding window of a convolution as a film: a frame for every pixel of the output.
 
     ``layer`` is a Conv1d, Conv2d, ConvTranspose1d or ConvTranspose2d, ``input_shape`` (C, H, W) or with N.  Padding is
-    grey, a tap that meets no number pale, dilation shows as gaps in the kernel, and a layer with groups is shown group by group, by the first output
-    channel of each.  ``out`` writes the film to a file as ``.save`` does: ``.gif``, ``.mp4`` or ``.html``.
+    grey, a tap that meets no number pale, dilation shows as gaps in the kernel, and a layer with groups is shown group
+    by group, by the first output channel of each.  ``out`` writes the film to a file as ``.save`` does: ``.gif``,
+    ``.mp4`` or ``.html``.
 
     Raises ``TypeError`` for another layer, ``ValueError`` for more than 400 frames, and what ``explain.shape`` raises.
     """
@@ -223,8 +227,8 @@ def animate(layer: Any, input_shape: Sequence[int], out: str | os.PathLike[str] 
     pixels = int(np.prod(taps.case.output_shape[-taps.case.sides:]))
     if pixels * taps.case.groups > MOST_FRAMES:
         raise ValueError(f"explain.animate: {pixels * taps.case.groups} frames, one for each of {pixels} output pixels"
-                         f"{f' and {taps.case.groups} groups' if taps.case.groups > 1 else ''}, are more than {MOST_FRAMES}"
-                         f"; give a smaller input_shape than {by(taps.case.input_shape[-taps.case.sides:])}")
+                         f"{f' and {taps.case.groups} groups' if taps.case.groups > 1 else ''}, are more "
+                         f"than {MOST_FRAMES}; give a smaller input_shape than {by(taps.case.input_shape[-taps.case.sides:])}")
     film = Animation(layer, taps, tuple(_frames(layer, taps)))
     if out is not None:
         film.save(out, fps)

@@ -64,8 +64,9 @@ class TwoWays(Text):
                 if values.size <= 121:
                     for (y, x), value in np.ndenumerate(values):
                         dark = abs(value) > 0.7 * bound
-                        axes.text(x, y, f"{value:g}" if abs(value - round(value)) < 1e-9 else f"{value:.2g}", ha="center",
-                                  va="center", fontsize=8, color="white" if dark else "black")
+                        told = f"{value:g}" if abs(value - round(value)) < 1e-9 else f"{value:.2g}"
+                        axes.text(x, y, told, ha="center", va="center", fontsize=8,
+                                  color="white" if dark else "black")
         return figure
 
     def _meaning(self) -> list[str]:
@@ -74,7 +75,8 @@ class TwoWays(Text):
                  ] if single else []
         if self.same:
             return [*lines, "This kernel is the same when it is turned, so both are equal and nobody notices."]
-        return [*lines, "Conv2d is a cross-correlation. For a convolution turn the kernel: weight.flip(2, 3). A layer that",
+        return [*lines, "Conv2d is a cross-correlation. For a convolution turn the kernel: weight.flip(2, 3). A layer "
+                        "that",
                 "learns its weights does not care: it learns them turned."]
 
 
@@ -87,7 +89,8 @@ def correlation_vs_convolution(kernel: Any, image: Any = None) -> TwoWays:
     """
     laid = np.asarray(as_tensor(kernel).detach().numpy(), np.float64)
     if laid.ndim != 2 or laid.size == 0:
-        raise ValueError(f"explain.correlation_vs_convolution: kernel must be a matrix (KH, KW), got shape {laid.shape}")
+        raise ValueError(f"explain.correlation_vs_convolution: kernel must be a matrix (KH, KW), got shape "
+                         f"{laid.shape}")
     KH, KW = laid.shape
     if image is None:
         seen = np.zeros((KH + 2, KW + 2))

@@ -1,7 +1,7 @@
 """``page``: one HTML file on which a convolution can be taken apart, and a network walked through layer by layer.
 
-The page is put together from the files in ``page_assets``: ``page.html`` with the style and the scripts written into it,
-and the arrays of ``page_data`` as base64.  It works from disk and asks for nothing from outside.
+The page is put together from the files in ``page_assets``: ``page.html`` with the style and the scripts written into
+it, and the arrays of ``page_data`` as base64.  It works from disk and asks for nothing from outside.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def page(layer_or_model: Module, input: Tensor, out: str | os.PathLike[str] = "c
     data |= {
         "title": "How Conv2d works", "subtitle": subtitle, "samples": count if images.ndim == 4 else 1,
         "labels": None if labels is None else [str(label) for label in labels], "pictures": pictures,
-        "origin": f"Written by minidl {__version__}. The maps of a network are minidl's own numbers; what the page works "
-                  "out for your settings follows the same formulas (arXiv:1603.07285, relationship 15).",
+        "origin": f"Written by minidl {__version__}. The maps of a network are minidl's own numbers; what the page "
+                  "works out for your settings follows the same formulas (arXiv:1603.07285, relationship 15).",
         "arrays": arrays.as_json(),
     }
     write_whole(str(target), _html(data).encode("utf-8"))
@@ -83,8 +83,8 @@ def page(layer_or_model: Module, input: Tensor, out: str | os.PathLike[str] = "c
 def _checked(model: Any, input: Any, labels: Any, first: int) -> Tensor:
     """The input with its batch."""
     if not isinstance(model, Module):
-        raise TypeError(f"page: layer_or_model must be an nn.Module, got {type(model).__name__}; for loose weights make "
-                        "an nn.Conv2d and copy them into its weight")
+        raise TypeError(f"page: layer_or_model must be an nn.Module, got {type(model).__name__}; for loose weights "
+                        "make an nn.Conv2d and copy them into its weight")
     if not isinstance(input, Tensor):
         raise TypeError(f"page: input must be a Tensor, got {type(input).__name__}; minidl.as_tensor makes one of an "
                         "array")
@@ -115,8 +115,8 @@ def _target(out: str | os.PathLike[str]) -> Path:
         with open(path, "rb") as file:
             head = file.read(2048)
         if MARK.encode() not in head:
-            raise FileExistsError(f"page: {out} exists and is no page of minidl.explain; choose another name, or delete "
-                                  "it")
+            raise FileExistsError(f"page: {out} exists and is no page of minidl.explain; choose another name, or "
+                                  "delete it")
     return path
 
 
@@ -127,8 +127,8 @@ def _images_that_fit(layer: Conv2d, images: Any, output: Any) -> int:
     if weight + image > MOST_BYTES:
         raise ValueError(
             f"page: the weight {tuple(layer.weight.shape)} and one image {images.shape[1:]} with its output "
-            f"{output.shape[1:]} take {(weight + image) / 1e6:.1f} MB, the page has room for {MOST_BYTES / 1e6:.1f} MB; "
-            "show a part of the image, input[..., :64, :64], or a layer with fewer channels")
+            f"{output.shape[1:]} take {(weight + image) / 1e6:.1f} MB, the page has room for {MOST_BYTES / 1e6:.1f} "
+            "MB; show a part of the image, input[..., :64, :64], or a layer with fewer channels")
     return min(len(images), (MOST_BYTES - weight) // image)
 
 

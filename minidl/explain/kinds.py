@@ -106,7 +106,8 @@ def _conv_transpose(op, shape, out_channels, kernel_size, stride=1, padding=0, o
                     dilation=1, in_channels=None):
     _per_group(op, shape, in_channels, out_channels, groups)
     weight_shape = (shape[1] if in_channels is None else in_channels, out_channels // groups, *_sizes(op, kernel_size))
-    sliding = geometry.conv_transpose_windows(op, shape, weight_shape, stride, padding, output_padding, groups, dilation)
+    sliding = geometry.conv_transpose_windows(op, shape, weight_shape, stride, padding, output_padding, groups,
+                                              dilation)
     outputs = (window.size for window in sliding.windows)
     return {"sliding": sliding, "weight_shape": weight_shape, "groups": groups, "bias": bias,
             "output_shape": (sliding.N, sliding.C, *outputs)}

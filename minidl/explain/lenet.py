@@ -64,7 +64,7 @@ def train_lenet(digits: Any, epochs: int = EPOCHS) -> nn.Sequential:
         _random.manual_seed(0)
         net, loss_function = lenet5(), nn.CrossEntropyLoss()
         optimizer = SGD(net.parameters(), lr=0.05, momentum=0.9)
-        loader = DataLoader(digits, batch_size=64, shuffle=True)
+        loader: DataLoader[Any] = DataLoader(digits, batch_size=64, shuffle=True)
         for _ in range(epochs):
             for images, labels in loader:
                 optimizer.zero_grad()

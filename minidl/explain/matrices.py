@@ -44,7 +44,8 @@ class Matrix(Text):
     def dense(self) -> np.ndarray:
         """All of it.  Raises ``ValueError`` for more than four million numbers."""
         if self.shape[0] * self.shape[1] > MOST_DENSE:
-            raise ValueError(f"the matrix {self.shape} has {self.shape[0] * self.shape[1]:,} numbers; use a smaller input")
+            raise ValueError(f"the matrix {self.shape} has {self.shape[0] * self.shape[1]:,} numbers; use a smaller "
+                             f"input")
         flat = np.bincount(self.rows * self.shape[1] + self.columns, self.values, self.shape[0] * self.shape[1])
         return flat.reshape(self.shape)
 
@@ -74,8 +75,8 @@ def matrix(layer: Any, input_shape: Sequence[int]) -> Matrix:
     """The matrix that takes one input (C, H, W) as a vector to the layer's output (OC, OH, OW) without its bias.
 
     ``layer`` is a Conv1d, Conv2d, ConvTranspose1d or ConvTranspose2d, ``input_shape`` (C, H, W); a batch of such has
-    the same matrix for each.  The transpose takes ``grad_output`` to ``grad_input``, and the matrix of a ConvTranspose2d
-    is the transpose of that of the Conv2d with the same weight.
+    the same matrix for each.  The transpose takes ``grad_output`` to ``grad_input``, and the matrix of a
+    ConvTranspose2d is the transpose of that of the Conv2d with the same weight.
 
     Raises ``TypeError`` for another layer, and what ``explain.shape`` raises.
     """

@@ -81,17 +81,17 @@ class Network(Text):
 
     def dot(self) -> str:
         """The tape as a graph in Graphviz's language: data in boxes, steps in ellipses."""
-        lines = ["digraph tape {", '  rankdir=TB; node [fontname="Helvetica", fontsize=11]; edge [fontname="Helvetica", '
-                 f'fontsize=9, color="{GREY}"];']
+        lines = ["digraph tape {", '  rankdir=TB; node [fontname="Helvetica", fontsize=11];',
+                 f'  edge [fontname="Helvetica", fontsize=9, color="{GREY}"];']
         leaves = dict.fromkeys(source for step in self.steps for source in step.sources if isinstance(source, str))
         for leaf in leaves:
             colour = GREEN if leaf == "input" else BLUE
             lines.append(f'  "{leaf}" [shape=box, style=rounded, color="{colour}", penwidth=1.5];')
         for step in self.steps:
             lines.append(f'  s{step.number} [label="{step.op}", color="{ORANGE}", penwidth=1.5];')
-            for source, shape in zip(step.sources, step.shapes, strict=True):
+            for source, size in zip(step.sources, step.shapes, strict=True):
                 start = f'"{source}"' if isinstance(source, str) else f"s{source}"
-                lines.append(f'  {start} -> s{step.number} [label=" {by(shape)}"];')
+                lines.append(f'  {start} -> s{step.number} [label=" {by(size)}"];')
         last = self.steps[-1].number if self.steps else 0
         return "\n".join([*lines, f'  "output" [shape=box, style=rounded, color="{GREEN}", penwidth=1.5];',
                           f'  s{last} -> "output" [label=" {by(self.output_shape)}"];', "}"])
@@ -158,7 +158,7 @@ def network(model: nn.Module, input_shape: Sequence[int]) -> Network:
         def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             first = output[0] if isinstance(output, tuple) else output
             if isinstance(first, Tensor) and inputs and isinstance(inputs[0], Tensor):
-                shared = first.storage_offset() == inputs[0].storage_offset() and first.data_ptr() == inputs[0].data_ptr()
+                shared = first.data_ptr() == inputs[0].data_ptr()
                 calls.append((path, module, tuple(inputs[0].shape), first, shared))
 
         return module.register_forward_hook(note)
@@ -185,7 +185,8 @@ def network(model: nn.Module, input_shape: Sequence[int]) -> Network:
 
 @contextmanager
 def leaves(model: nn.Module) -> Iterator[list[tuple[str, nn.Module]]]:
-    """The layers without layers of their own, by their paths, while the model is in ``eval()``; then it is as before."""
+    """The layers without layers of their own, by their paths, while the model is in ``eval()``; then it is as
+    before."""
     training = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -291,4 +292,6 @@ def _source(source: int | str) -> str:
 
 
 def _bytes(count: int) -> str:
-    return f"{count:,} B" if count < 10_000 else f"{count / 1024:,.0f} KB" if count < 10 << 20 else f"{count / 2**20:,.0f} MB"
+    if count < 10_000:
+        return f"{count:,} B"
+    return f"{count / 2**10:,.0f} KB" if count < 10 * 2**20 else f"{count / 2**20:,.0f} MB"

@@ -49,14 +49,16 @@ class PixelGrad(Text):
     def _about(self) -> list[str]:
         count = len(self.contributions)
         what = "input number that this weight met" if self.of == "weight" else "weight that met this input number"
-        return [f"grad_{self.of}[{', '.join(map(str, self.index))}] is the sum of {count} products: each output number that "
-                f"has it in its sum gives grad_output times the {what}"]
+        return [f"grad_{self.of}[{', '.join(map(str, self.index))}] is the sum of {count} products: each output number "
+                f"that has it in its sum gives grad_output times the {what}"]
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        names = [name for name in self.contributions.dtype.names or () if name not in ("factor", "product", "grad_output")]
+        names = [name for name in self.contributions.dtype.names or ()
+                 if name not in ("factor", "product", "grad_output")]
         factor = "input" if self.of == "weight" else "weight"
         largest = np.sort(np.argsort(-np.abs(self.contributions["product"]), kind="stable")[:_SHOWN])
-        rows = [[*(str(row[name]) for name in names), *(number(row[name]) for name in ("grad_output", "factor", "product"))]
+        rows = [[*(str(row[name]) for name in names),
+                 *(number(row[name]) for name in ("grad_output", "factor", "product"))]
                 for row in self.contributions[largest]]
         return [*names, "grad_output", factor, "product"], rows
 
@@ -116,7 +118,8 @@ def _of_weight(layer: Any, taps: Taps, images: np.ndarray, grads: np.ndarray, en
         c = int(taps.channels(oc)[second])
     sources = [side[:, k] for side, k in zip(taps.sources, tap, strict=True)]
     met = [np.flatnonzero(side >= 0) for side in sources]
-    seen = images[:, c][np.ix_(np.arange(len(images)), *(side[place] for side, place in zip(sources, met, strict=True)))]
+    seen = images[:, c][np.ix_(np.arange(len(images)),
+                               *(side[place] for side, place in zip(sources, met, strict=True)))]
     given = grads[:, oc][np.ix_(np.arange(len(images)), *met)]
     places = np.meshgrid(np.arange(len(images)), *met, indexing="ij")
     columns = [places[0].ravel(), np.full(seen.size, oc), *(place.ravel() for place in places[1:])]
@@ -124,7 +127,8 @@ def _of_weight(layer: Any, taps: Taps, images: np.ndarray, grads: np.ndarray, en
 
 
 def _of_input(layer: Any, taps: Taps, images: np.ndarray, grads: np.ndarray, entry: tuple[int, ...]) -> np.ndarray:
-    """A row for each output number and tap that met the input number; one that is repeated in a frame is met there too."""
+    """A row for each output number and tap that met the input number; one that is repeated in a frame is met there
+    too."""
     n, c, *place = entry
     OC, seen = taps.kernels.shape[:2]
     per_group = OC // taps.case.groups
@@ -147,7 +151,8 @@ def _names(taps: Taps, letter: str) -> list[str]:
 
 
 def _rows(names: Sequence[str], columns: Sequence[np.ndarray], grads: np.ndarray, factors: np.ndarray) -> np.ndarray:
-    fields = [(name, np.int64) for name in names] + [(name, np.float64) for name in ("grad_output", "factor", "product")]
+    fields = [(name, np.int64) for name in names] + [(name, np.float64)
+                                                     for name in ("grad_output", "factor", "product")]
     rows = np.empty(len(grads), dtype=fields)
     for name, column in zip(names, columns, strict=True):
         rows[name] = column

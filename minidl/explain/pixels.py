@@ -19,8 +19,9 @@ class Pixel(Text):
 
     ``channels`` are the input channels that it sees (C/groups of them), ``windows``, ``kernels`` and ``products`` are
     (C/groups, K...), ``sums`` (C/groups,); ``value`` is ``sums.sum() + bias``.  ``padding`` (K...) says which taps lie
-    in the padding (of a transposed convolution: beyond the input); in a padding of zeros the window is 0 there.  ``sources`` has, for each side, the row or column of
-    the input that each tap meets, or -1.  ``output`` is what the layer itself gives.
+    in the padding (of a transposed convolution: beyond the input); in a padding of zeros the window is 0 there.
+    ``sources`` has, for each side, the row or column of the input that each tap meets, or -1.  ``output`` is what the
+    layer itself gives.
     """
 
     layer: str
@@ -77,14 +78,16 @@ class Pixel(Text):
 
     def _total(self) -> str:
         terms = " + ".join(number(each) if each >= 0 else f"({number(each)})" for each in (*self.sums, self.bias))
-        return f"value = {'channels ' if len(self.channels) > 1 else 'channel '}and bias = {terms} = {number(self.value)}"
+        channels = "channels" if len(self.channels) > 1 else "channel"
+        return f"value = {channels} and bias = {terms} = {number(self.value)}"
 
     def _compared(self) -> str:
         return f"the layer itself says {number(self.output)}; the difference is {abs(self.value - self.output):.1e}"
 
     def _legend(self) -> str:
         if self.transposed:
-            return "0 in a window: no input number meets this tap; [ ]: beyond the input" if -1 in sum(self.sources, ()) else ""
+            missed = -1 in sum(self.sources, ())
+            return "0 in a window: no input number meets this tap; [ ]: beyond the input" if missed else ""
         filled = "zeros" if self.padding_mode == "zeros" else f"filled by {self.padding_mode}"
         return f"[ ] lies in the padding ({filled})" if self.padding.any() else ""
 

@@ -88,8 +88,8 @@ def shape(layer_or_op: Any, input_shape: Sequence[int], **options: Any) -> Shape
     https://arxiv.org/abs/1603.07285.  The result has ``output_shape``, ``sides``, ``receptive_field``, ``parameters``,
     ``multiply_adds`` and ``im2col_bytes``.
 
-    Raises ``RuntimeError`` for shapes that do not fit, with the formula and its numbers, ``ValueError`` for options that
-    contradict each other or a name that is not known, ``TypeError`` for options that are missing or no integers.
+    Raises ``RuntimeError`` for shapes that do not fit, with the formula and its numbers, ``ValueError`` for options
+    that contradict each other or a name that is not known, ``TypeError`` for options that are missing or no integers.
     """
     found = case(layer_or_op, input_shape, options)
     sides = tuple(_adaptive_sides(found) if found.sliding is None else
@@ -135,8 +135,8 @@ def _side(window: Window, found: Case) -> Side:
     elif stride > 1 and left_over:
         unseen = max(left_over - after, 0)
         lost = f", {unseen} of the input itself" if after and unseen else ", all of it padding" if after else ""
-        steps.append(f"stride {stride} does not divide {padded} - {span} = {room}: {room} = {room // stride} * {stride} "
-                     f"+ {left_over}, so the last {_counted(left_over, name)} seen by no window{lost}")
+        steps.append(f"stride {stride} does not divide {padded} - {span} = {room}: {room} = {room // stride} * "
+                     f"{stride} + {left_over}, so the last {_counted(left_over, name)} seen by no window{lost}")
     elif stride > 1:
         steps.append(f"stride {stride} divides {padded} - {span} = {room}: nothing is left over at the end")
     if stride > span and output > 1:
@@ -162,7 +162,8 @@ def _transposed_side(window: Window, size: int) -> Side:
         steps.append(f"output_padding adds {extra} at the end, reached by "
                      f"{'the last kernel where padding cut it off' if padding else 'no kernel'}")
     return Side(name, size, output,
-                geometry.conv_transpose_formula(letter, f"K{letter}", "stride", "padding", "dilation", "output_padding"),
+                geometry.conv_transpose_formula(letter, f"K{letter}", "stride", "padding", "dilation",
+                                                "output_padding"),
                 geometry.conv_transpose_formula(size, kernel, stride, padding, dilation, extra), tuple(steps), 0,
                 transposed_field(kernel, stride, dilation))
 
@@ -196,7 +197,8 @@ def _adaptive_sides(found: Case) -> list[Side]:
 def _costs(found: Case, sides: tuple[Side, ...], itemsize: int) -> tuple[int, int, int, list[tuple[str, str]]]:
     """Parameters, multiply-adds, bytes of im2col, and the lines about them."""
     field = by([side.receptive_field for side in sides])
-    costs = [("receptive field", f"{field} pixels of each channel that it sees" if sides[0].receptive_field else "none")]
+    costs = [("receptive field", f"{field} pixels of each channel that it sees" if sides[0].receptive_field
+              else "none")]
     if found.weight_shape is None:
         costs.append(("parameters", "0: a pooling has none, and multiplies nothing"))
         return 0, 0, 0, costs
@@ -206,19 +208,20 @@ def _costs(found: Case, sides: tuple[Side, ...], itemsize: int) -> tuple[int, in
     weights = math.prod(found.weight_shape)
     costs.append(("parameters", f"{by(found.weight_shape)} = {weights:,} weights"
                   + (f" + {biases} biases = {weights + biases:,}" if biases else ", no bias")))
-    # A tap of a kernel meets every pixel of the smaller end: the output of a convolution, the input of a transposed one.
+    # A tap of a kernel meets every pixel of the smaller end: of a convolution the output, else the input.
     transposed = found.family == "conv_transpose"
     pixels = math.prod(found.input_shape[-found.sides:] if transposed else found.output_shape[-found.sides:])
     multiply_adds = found.images * weights * pixels
     what = "input" if transposed else "output"
-    costs.append(("multiply-adds", f"{found.images} * {weights:,} weights * {pixels:,} {what} pixels = {multiply_adds:,}"))
+    costs.append(("multiply-adds", f"{found.images} * {weights:,} weights * {pixels:,} {what} pixels = "
+                                   f"{multiply_adds:,}"))
     rows = found.groups * second * math.prod(kernel)
     im2col_bytes = found.images * rows * pixels * itemsize
     costs.append(("im2col", f"a column matrix of {rows:,} x {pixels:,} for each image: {im2col_bytes:,} bytes"))
     if found.groups > 1:
-        costs.append(("groups", f"{found.groups} groups of {found.input_shape[-found.sides - 1] // found.groups} input and "
-                      f"{found.output_shape[-found.sides - 1] // found.groups} output channels, which see nothing of "
-                      "each other"))
+        inputs, outputs = (size[-found.sides - 1] // found.groups for size in (found.input_shape, found.output_shape))
+        costs.append(("groups", f"{found.groups} groups of {inputs} input and {outputs} output channels, which "
+                      "see nothing of each other"))
     if found.padding_mode != "zeros":
         costs.append(("padding", f"is filled in the mode {found.padding_mode!r}: it costs a copy of the input"))
     return weights + biases, multiply_adds, im2col_bytes, costs

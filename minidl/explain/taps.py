@@ -72,8 +72,8 @@ class Taps:
 def need_conv(layer: Any, what: str) -> None:
     """Raise ``TypeError`` for what is no convolution layer of minidl."""
     if not isinstance(layer, ConvNd):
-        raise TypeError(f"explain.{what}: needs a convolution layer (Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d), "
-                        f"got {type(layer).__name__}")
+        raise TypeError(f"explain.{what}: needs a convolution layer (Conv1d, Conv2d, ConvTranspose1d, "
+                        f"ConvTranspose2d), got {type(layer).__name__}")
 
 
 def need_planes(layer: Any, what: str) -> None:

@@ -48,10 +48,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> 
 def html_table(head: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> str:
     """The same as HTML."""
     def row(cells: Sequence[Any], tag: str) -> str:
-        return "<tr>" + "".join(f'<{tag} style="text-align: {"left" if i < left else "right"}">{escape(str(cell))}</{tag}>'
-                                for i, cell in enumerate(cells)) + "</tr>"
+        sides = ["left" if i < left else "right" for i in range(len(cells))]
+        return "<tr>" + "".join(f'<{tag} style="text-align: {side}">{escape(str(cell))}</{tag}>'
+                                for side, cell in zip(sides, cells, strict=True)) + "</tr>"
 
-    return f"<table><thead>{row(head, 'th')}</thead><tbody>{''.join(row(cells, 'td') for cells in rows)}</tbody></table>"
+    body = "".join(row(cells, "td") for cells in rows)
+    return f"<table><thead>{row(head, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
 def matrix(values: np.ndarray, framed: np.ndarray | None = None) -> list[str]:

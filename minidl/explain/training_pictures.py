@@ -26,8 +26,8 @@ _MOST = 16  # kernels, channels or maps in a row of a picture
 def filters(model: Module, layer: str | None = None) -> Any:
     """A figure of the kernels that a convolution has learned: a column for each, its channels below each other.
 
-    ``layer`` is the path of a Conv2d or ConvTranspose2d in ``model``, by default the first.  Kernels over three channels
-    are drawn in colour, each stretched to the full range.  There is room for 16 kernels and channels.
+    ``layer`` is the path of a Conv2d or ConvTranspose2d in ``model``, by default the first.  Kernels over three
+    channels are drawn in colour, each stretched to the full range.  There is room for 16 kernels and channels.
 
     Raises ``TypeError`` for a layer that is none over images, ``ValueError`` where there is none.
     """
@@ -38,8 +38,8 @@ def filters(model: Module, layer: str | None = None) -> Any:
             raise ValueError(f"explain.filters: {type(model).__name__} has no Conv2d and no ConvTranspose2d")
     conv = found.get(layer)
     if not isinstance(conv, ConvNd) or conv.sides != 2:
-        raise TypeError(f"explain.filters: {layer!r} is {'no layer' if conv is None else type(conv).__name__}; a Conv2d or "
-                        "ConvTranspose2d has filters to be seen")
+        raise TypeError(f"explain.filters: {layer!r} is {'no layer' if conv is None else type(conv).__name__}; a "
+                        "Conv2d or ConvTranspose2d has filters to be seen")
     kernels = kernels_of(conv)
     OC, C = kernels.shape[:2]
     coloured = C == 3
@@ -124,8 +124,8 @@ def _drawn_activations(rows: list[tuple[str, np.ndarray, str]], title: str, clas
             bound, signed = np.abs(values).max() or 1, values.min() < 0
             for c in range(min(len(values), columns)):
                 axes = figure.add_subplot(grid[i, c])
-                axes.imshow(values[c], cmap=signed_colours() if signed else "gray", vmin=-bound if signed else 0, vmax=bound,
-                            interpolation="nearest")
+                axes.imshow(values[c], cmap=signed_colours() if signed else "gray", interpolation="nearest",
+                            vmin=-bound if signed else 0, vmax=bound)
                 plain_axes(axes)
                 if c == 0:
                     axes.set_ylabel(label, fontsize=7, rotation=0, ha="right", va="center")
@@ -133,7 +133,8 @@ def _drawn_activations(rows: list[tuple[str, np.ndarray, str]], title: str, clas
         axes = figure.add_subplot(grid[i, :])
         flat = values.ravel()
         last = i == len(rows) - 1
-        axes.bar(range(len(flat)), flat, color=[ORANGE if last and k == flat.argmax() else BLUE for k in range(len(flat))])
+        axes.bar(range(len(flat)), flat, color=[ORANGE if last and k == flat.argmax() else BLUE
+                                                for k in range(len(flat))])
         axes.set_ylabel(label, fontsize=7, rotation=0, ha="right", va="center")
         axes.set(xticks=[], yticks=[0], yticklabels=[], xlim=(-0.6, len(flat) - 0.4))
         axes.axhline(0, color=GREY, linewidth=0.6)
@@ -201,8 +202,8 @@ def confusion(labels: Any, answers: Any, classes: Sequence[str] | None = None) -
     found = said.shape[1] if said.ndim == 2 else 0
     said = said.argmax(1) if said.ndim == 2 else said
     if truth.ndim != 1 or truth.shape != said.shape:
-        raise ValueError(f"explain.confusion: labels (N,) and answers (N,) or (N, K) belong together, got {truth.shape} and "
-                         f"{said.shape}")
+        raise ValueError(f"explain.confusion: labels (N,) and answers (N,) or (N, K) belong together, got "
+                         f"{truth.shape} and {said.shape}")
     highest = int(max(truth.max(initial=-1), said.max(initial=-1)))
     size = max(highest + 1, found) if classes is None else len(classes)
     if highest >= size or min(truth.min(initial=0), said.min(initial=0)) < 0:
@@ -236,7 +237,8 @@ def curves(record: str | os.PathLike[str] | Sequence[Mapping[str, float]], losse
     figure = new_figure("explain.curves", 10.5 if len(rates) else 7.2, 3.4, title)
     loss, accuracy, *others = figure.subplots(1, 3 if len(rates) else 2)
     if len(losses):
-        loss.plot(np.arange(1, len(losses) + 1) * epochs[-1] / len(losses), losses, color=BLUE, alpha=0.25, linewidth=0.7,
+        loss.plot(np.arange(1, len(losses) + 1) * epochs[-1] / len(losses), losses, color=BLUE, alpha=0.25,
+                  linewidth=0.7,
                   label="training, each batch")
     for axes, trained, tested in ((loss, train_loss, test_loss), (accuracy, 100 * train_right, 100 * test_right)):
         axes.plot(epochs, trained, "o-", color=BLUE, markersize=4, label="training")
@@ -267,14 +269,16 @@ def mistakes(images: Any, labels: Any, beliefs: Any, classes: Sequence[str], row
 
     Raises ``ValueError`` for beliefs of another shape than (N, K).
     """
-    pictures, truths, shares = (np.asarray(as_tensor(given).detach().cpu().numpy()) for given in (images, labels, beliefs))
+    pictures, truths, shares = (np.asarray(as_tensor(given).detach().cpu().numpy())
+                                for given in (images, labels, beliefs))
     if shares.shape != (len(truths), len(classes)):
         raise ValueError(f"explain.mistakes: beliefs must be ({len(truths)}, {len(classes)}), got {shares.shape}")
     answers = shares.argmax(1)
     wrong = np.flatnonzero(answers != truths)
     wrong = wrong[np.argsort(-shares[wrong, answers[wrong]], kind="stable")]
     figure = need("matplotlib.figure", "explain.mistakes").Figure(figsize=(1.65 * columns, 2.35 * rows + 0.9), dpi=80)
-    cells = figure.add_gridspec(rows, columns, left=0.03, right=0.97, top=1 - 0.95 / figure.get_figheight(), bottom=0.03,
+    cells = figure.add_gridspec(rows, columns, left=0.03, right=0.97, top=1 - 0.95 / figure.get_figheight(),
+                                bottom=0.03,
                                 hspace=0.28, wspace=0.25)
     figure.suptitle(f"{title}{': ' if title else ''}{len(wrong)} of {len(truths):,} images are wrong, "
                     f"{min(len(wrong), rows * columns)} shown, the surest first", fontsize=11)
@@ -287,7 +291,8 @@ def mistakes(images: Any, labels: Any, beliefs: Any, classes: Sequence[str], row
         image, bars = cell.subgridspec(2, 1, height_ratios=(3, 1), hspace=0.04).subplots()
         image.imshow(pictures[n], cmap="gray_r")
         image.set_axis_off()
-        image.set_title(f"says {classes[answer]} ({_percent(shares[n, answer])}), is {classes[truth]}", fontsize=8, pad=3)
+        image.set_title(f"says {classes[answer]} ({_percent(shares[n, answer])}), is {classes[truth]}", fontsize=8,
+                        pad=3)
         bars.bar(range(len(classes)), shares[n],
                  color=[ORANGE if k == answer else BLUE if k == truth else GREY for k in range(len(classes))])
         bars.set(ylim=(0, 1), yticks=[], xticks=range(len(classes)))

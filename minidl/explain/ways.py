@@ -1,7 +1,7 @@
 """``explain.algorithms``: five ways to compute one convolution, each in a dozen lines, timed against the layer.
 
-Every way takes ``input`` (N, C, H, W), ``weight`` (OC, C/groups, KH, KW), ``bias`` (OC,) or None and the geometry ``g``,
-and gives the output (N, OC, OH, OW).  The shifted sums are ``minidl``'s own reference, which judges its kernels.
+Every way takes ``input`` (N, C, H, W), ``weight`` (OC, C/groups, KH, KW), ``bias`` (OC,) or None and the geometry
+``g``, and gives the output (N, OC, OH, OW).  The shifted sums are ``minidl``'s own reference, which judges its kernels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,12 @@ def im2col_product(input: np.ndarray, weight: np.ndarray, bias: np.ndarray | Non
 
 
 def columns(input: np.ndarray, g: Conv2dGeometry) -> np.ndarray:
-    """im2col, (N, groups, C/groups*KH*KW, OH*OW): a row for each tap of each channel, a column for each output pixel."""
+    """im2col, (N, groups, C/groups*KH*KW, OH*OW): a row for each tap of each channel, a column for each output
+    pixel."""
     padded = _framed(input, g)
     taps = [
-        padded[:, :, top:top + (g.OH - 1) * g.stride_h + 1:g.stride_h, left:left + (g.OW - 1) * g.stride_w + 1:g.stride_w]
+        padded[:, :, top:top + (g.OH - 1) * g.stride_h + 1:g.stride_h,
+               left:left + (g.OW - 1) * g.stride_w + 1:g.stride_w]
         for top in range(0, g.KH * g.dilation_h, g.dilation_h) for left in range(0, g.KW * g.dilation_w, g.dilation_w)
     ]
     return np.stack(taps, axis=2).reshape(g.N, g.groups, -1, g.OH * g.OW)
@@ -100,7 +103,8 @@ WAYS: dict[str, Callable[..., np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Way:
-    """``seconds`` of the fastest call and the largest ``difference`` to the layer; None and a ``reason`` if left out."""
+    """``seconds`` of the fastest call and the largest ``difference`` to the layer; None and a ``reason`` if left
+    out."""
 
     name: str
     seconds: float | None
@@ -112,8 +116,8 @@ class Way:
 class Algorithms(Text):
     """The ways beside the layer itself, and its column matrix.
 
-    ``ways`` has the layer first; ``outputs`` the result of each way by its name; ``columns`` is the column matrix of the
-    first image and group, (C/groups*KH*KW, OH*OW), ``kernels`` the matrix (OC/groups, C/groups*KH*KW) before it.
+    ``ways`` has the layer first; ``outputs`` the result of each way by its name; ``columns`` is the column matrix of
+    the first image and group, (C/groups*KH*KW, OH*OW), ``kernels`` the matrix (OC/groups, C/groups*KH*KW) before it.
     """
 
     layer: str
@@ -174,16 +178,17 @@ class Algorithms(Text):
                     axes.axhline(c * taps - 0.5, color="black", linewidth=0.6)
                 elif values is self.kernels:
                     axes.axvline(c * taps - 0.5, color="black", linewidth=0.6)
-            figure.colorbar(drawn, ax=axes, orientation="horizontal", fraction=0.08, pad=0.02).ax.tick_params(labelsize=7)
+            figure.colorbar(drawn, ax=axes, orientation="horizontal", fraction=0.08,
+                            pad=0.02).ax.tick_params(labelsize=7)
         return figure
 
 
 def algorithms(layer: Any, input: Any) -> Algorithms:
     """Compute ``layer(input)`` in five more ways and compare: time, and the largest difference.
 
-    ``layer`` is a Conv2d, ``input`` (N, C, H, W) or (C, H, W).  The arithmetic is the layer's dtype: in float64 all agree
-    to 1e-10.  Direct loops in Python are left out above 3 million multiply-adds, Winograd where it does not apply; the
-    reason stands in the table.  Times are the smallest of a few calls and differ from run to run.
+    ``layer`` is a Conv2d, ``input`` (N, C, H, W) or (C, H, W).  The arithmetic is the layer's dtype: in float64 all
+    agree to 1e-10.  Direct loops in Python are left out above 3 million multiply-adds, Winograd where it does not
+    apply; the reason stands in the table.  Times are the smallest of a few calls and differ from run to run.
 
     Raises ``TypeError`` for another layer, and what the layer raises for an input that does not fit.
     """
@@ -207,7 +212,7 @@ def algorithms(layer: Any, input: Any) -> Algorithms:
         if reason:
             ways.append(Way(name, None, None, reason))
             continue
-        seconds, outputs[name] = _timed(lambda way=way: way(images, weight, bias, g))
+        seconds, outputs[name] = _timed(partial(way, images, weight, bias, g))
         ways.append(Way(name, seconds, float(np.abs(outputs[name] - expected).max(initial=0))))
     kernels = weight.reshape(g.groups, g.OC // g.groups, -1)[0]
     return Algorithms(str(layer), g, tuple(ways), outputs, columns(images, g)[0, 0], kernels)
@@ -225,7 +230,7 @@ def _left_out(name: str, g: Conv2dGeometry) -> str:
 
 def _timed(call: Callable[[], np.ndarray]) -> tuple[float, np.ndarray]:
     """The smallest time of up to five calls, fewer where they take long, and the result."""
-    times = []
+    times: list[float] = []
     while len(times) < 5 and sum(times) < 0.2:
         start = time.perf_counter()
         result = call()

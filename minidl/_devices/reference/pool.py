@@ -98,7 +98,8 @@ class PoolReference:
         output = np.empty((N, C, OH, OW), input.dtype)
         for oh in range(OH):
             for ow in range(OW):
-                output[:, :, oh, ow] = input[:, :, adaptive_window(H, OH, oh), adaptive_window(W, OW, ow)].mean(axis=(2, 3))
+                output[:, :, oh, ow] = input[:, :, adaptive_window(H, OH, oh),
+                                             adaptive_window(W, OW, ow)].mean(axis=(2, 3))
         return output
 
     def adaptive_avg_pool2d_backward(self, grad_output: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
