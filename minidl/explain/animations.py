@@ -226,9 +226,10 @@ def animate(layer: Any, input_shape: Sequence[int], out: str | os.PathLike[str] 
     taps = read(layer, tuple(input_shape))
     pixels = int(np.prod(taps.case.output_shape[-taps.case.sides:]))
     if pixels * taps.case.groups > MOST_FRAMES:
+        groups = f" and {taps.case.groups} groups" if taps.case.groups > 1 else ""
         raise ValueError(f"explain.animate: {pixels * taps.case.groups} frames, one for each of {pixels} output pixels"
-                         f"{f' and {taps.case.groups} groups' if taps.case.groups > 1 else ''}, are more "
-                         f"than {MOST_FRAMES}; give a smaller input_shape than {by(taps.case.input_shape[-taps.case.sides:])}")
+                         f"{groups}, are more than {MOST_FRAMES}; give a smaller input_shape than "
+                         f"{by(taps.case.input_shape[-taps.case.sides:])}")
     film = Animation(layer, taps, tuple(_frames(layer, taps)))
     if out is not None:
         film.save(out, fps)
