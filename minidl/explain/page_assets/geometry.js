@@ -1,5 +1,5 @@
 "use strict";
-// Sizes of a convolution: minidl/geometry.py once more, for the page. Knows integers and texts only.
+// Sizes of a convolution: minidl/geometry once more, for the page. Knows integers and texts only.
 //
 // settings: {H, W, C, OC, kernel: [KH, KW], stride: [h, w], padding: [h, w] | "same" | "valid", mode, dilation: [h, w],
 // groups}. A problem is {what, formula, numbers, cure}: the rule that does not hold, and the rule with the numbers in it.
