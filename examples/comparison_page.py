@@ -7,7 +7,6 @@ import numpy as np
 
 from minidl.explain.style import BLUE, GREEN, GREY, ORANGE
 
-
 NOTHING = 1e-12  # where a logarithmic axis shows "no difference"
 
 
