@@ -159,8 +159,8 @@ def _unfit(values: list[Any], tensors: list[Tensor]) -> str | None:
         return "none of its arguments is a tensor"
     if any(not isinstance(value, (Tensor, bool, int, float, str, type(None))) for value in values):
         return "its arguments are not all tensors, numbers, texts or None"
-    if any(tensor.is_cuda for tensor in tensors):
-        return "a step on a GPU cannot be recorded yet"
+    if len({tensor.device for tensor in tensors}) > 1:
+        return "its arguments are on several devices; copy them to one before the call"
     if any(not tensor.is_contiguous() for tensor in tensors):
         return "an argument is not contiguous in memory; pass x.contiguous()"
     if any(tensor.requires_grad for tensor in tensors):

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minidl._ext import storage
+from minidl._ext import core
 from minidl.compiler.recording import Place, Recorded, Recording
 
 Root = tuple[str, int]
@@ -49,6 +49,15 @@ def moved(value: Any, to: dict[Root, int]) -> Any:
         return type(value)(moved(each, to) for each in value)
     if type(value) is dict:
         return {key: moved(each, to) for key, each in value.items()}
+    return value
+
+
+def blank(value: Any, device: Any) -> Any:
+    """``value`` with an array for a trial in place of each place."""
+    if isinstance(value, Place):
+        return device.blank(value.shape, value.dtype)
+    if type(value) in (tuple, list):
+        return type(value)(blank(each, device) for each in value)
     return value
 
 
@@ -211,19 +220,18 @@ class Fusion:
         self.to[root(before)] = place.number
 
     def _call(self, name: str, arguments: tuple[Any, ...], number: int, calls: list[Recorded]) -> Recorded:
-        """Call a device function on zeros, to see which memory it takes, and put it in place of a call."""
-        function = getattr(self.backend, name)
+        """Try a device function, to see which memory it takes, and put it in place of a call."""
+        function, device = getattr(self.backend, name), self.record.device
         entries = self.record.script.entries
-        with storage.AllocationScript() as script:
-            zeros = [np.zeros(each.shape, each.dtype) if isinstance(each, Place) else each for each in arguments]
-            result = function(*zeros)
-            first = len(entries)
+        with device.trial() as script:
+            result = function(*blank(arguments, device))
+        first = len(entries)
 
-            def place(array: np.ndarray) -> Place:
-                owner: Any = array.base
-                return Place("new", first + script.numbers[owner.address], 0, array.shape, array.strides, array.dtype)
+        def place(array: Any) -> Place:
+            address = device.address_of_owner(core.memory_root(array))
+            return Place("new", first + script.numbers[address], 0, array.shape, array.strides, array.dtype)
 
-            parts = [None if each is None else place(each) for each in (result if type(result) is tuple else (result,))]
+        parts = [None if each is None else place(each) for each in (result if type(result) is tuple else (result,))]
         entries.extend(script.entries)
         noted = tuple(parts) if type(result) is tuple else parts[0]
         self.calls[number] = Recorded(name, function, arguments, {}, noted, first, len(entries))
