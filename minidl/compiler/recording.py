@@ -223,7 +223,8 @@ def _watch_backend(backend: Any, record: Recording, is_ours: Callable[[], bool],
             if not is_ours():
                 return function(*arguments, **keywords)
             if elsewhere:
-                record.refuse(f"it computes on the CPU too ({name}); do that before the call, or on the GPU")
+                record.refuse(record.device.refused["from_host"] if name == "to_device" else
+                              f"it computes on the CPU too ({name}); do that before the call, or on the GPU")
                 return function(*arguments, **keywords)
             if name in record.device.refused and not record._depth:
                 record.refuse(record.device.refused[name])
