@@ -1,4 +1,4 @@
-"""``minidl.compile`` on a GPU: a step as one CUDA graph has the bits of the step as written, and says when it cannot be.
+"""``minidl.compile`` on a GPU: a step as one CUDA graph has the bits of the step as written, or says why it cannot be.
 
 The networks here are such that nothing is fused; what is fused has tolerances of its own in test_cuda_fusion.py.
 """
@@ -65,6 +65,11 @@ def state(net, optimizer):
     for values in optimizer.state.values():
         tensors += [each for each in values.values() if isinstance(each, minidl.Tensor)]
     return [cuda_device.numbers(each) for each in tensors]
+
+
+def repeated(run, *arguments):
+    for _ in range(4):
+        run(*arguments)
 
 
 def assert_same_bits(one, two):
@@ -305,8 +310,7 @@ def test_what_cannot_be_repeated_runs_as_written_and_says_why(gpu, name):
     run = minidl.compile(function)
     x = minidl.tensor([1.0, 2.0, 3.0]).to("cuda")
     with pytest.warns(RuntimeWarning, match=reason):
-        for _ in range(4):
-            run(x)
+        repeated(run, x)
     assert reason in run.fallback_reason
     result, expected = run(-x), function(-x)
     if isinstance(expected, minidl.Tensor):
@@ -316,16 +320,16 @@ def test_what_cannot_be_repeated_runs_as_written_and_says_why(gpu, name):
 def test_arguments_on_two_devices_are_refused(gpu):
     run = minidl.compile(lambda x, y: x + 1)
     with pytest.warns(RuntimeWarning, match="arguments are on several devices; copy them to one"):
-        for _ in range(4):
-            assert run(minidl.ones(2, device="cuda"), minidl.ones(2)).tolist() == [2, 2]
+        repeated(run, minidl.ones(2, device="cuda"), minidl.ones(2))
+    assert run(minidl.ones(2, device="cuda"), minidl.ones(2)).tolist() == [2, 2]
 
 
 def test_an_argument_with_gaps_is_refused(gpu):
     run = minidl.compile(lambda x: x + 1)
     x = cuda_device.tensor(WHOLE).t()
     with pytest.warns(RuntimeWarning, match=r"not contiguous in memory; pass x.contiguous\(\)"):
-        for _ in range(4):
-            np.testing.assert_array_equal(cuda_device.numbers(run(x)), WHOLE.T + 1)
+        repeated(run, x)
+    np.testing.assert_array_equal(cuda_device.numbers(run(x)), WHOLE.T + 1)
 
 
 def test_an_error_while_a_graph_is_captured_leaves_pool_and_stream_usable(pooled, gpu, monkeypatch):

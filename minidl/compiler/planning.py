@@ -15,8 +15,9 @@ import numpy as np
 from minidl._ext import core, storage
 from minidl._ext.plan import Call, Input, InputInPlace, Plan
 from minidl._tensor import Tensor
-from minidl.compiler.fusion import Fusion, places_in
+from minidl.compiler.fusion import Fusion
 from minidl.compiler.recording import VARYING, CannotRepeatError, Place, Recorded, Recording
+from minidl.compiler.use import places_in
 
 
 def is_view(call: Recorded) -> bool:

@@ -22,6 +22,7 @@ from .matmul import MatmulCUDA
 from .memory import MemoryCUDA
 from .normalization import NormalizationCUDA
 from .optimizer import OptimizerCUDA
+from .perceptron import PerceptronCUDA
 from .pointwise import PointwiseCUDA
 from .pool import PoolCUDA
 from .random import RandomCUDA
@@ -44,6 +45,7 @@ class CUDA(
     LossCUDA,
     NormalizationCUDA,
     OptimizerCUDA,
+    PerceptronCUDA,
     RandomCUDA,
     MemoryCUDA,
 ):
