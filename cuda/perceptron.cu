@@ -131,8 +131,7 @@ __device__ __forceinline__ void perceptron_rows(T* grad_input, f64* terms, f64* 
 #pragma unroll
             for (int r = 0; r < ROWS; ++r) {
                 if (r >= here) continue;
-                // as the unfused gradient of a ReLU: nothing passes where its result is not above 0
-                const T value = l && !(x[r * layer.in + i] > T(0)) ? T(0) : sum[r];
+                const T value = l && x[r * layer.in + i] <= T(0) ? T(0) : sum[r];
                 x[r * layer.in + i] = value;
                 results[(i64)(n0 + r) * layer.in + i] = value;
             }

@@ -29,6 +29,7 @@ _FILLS = ("uniform_", "normal_", "random_", "bernoulli_")
 _DRAWS = ("dropout_mask", "randperm")
 VARYING = {*_FILLS, *_DRAWS, "optimizer step"}  # calls that do something else each time
 _recording = threading.Lock()
+_recording_thread: int | None = None
 
 
 class CannotRepeatError(Exception):
@@ -179,9 +180,15 @@ class Recording:
         self.call("optimizer step", update, (optimizer, backend, group, parameters, raws, grads), {})
 
 
+def is_recording() -> bool:
+    """Whether this thread's work is being recorded."""
+    return _recording_thread is not None and _recording_thread == threading.get_ident()
+
+
 @contextlib.contextmanager
 def recording(backend: Any, inputs: list[Any]) -> Iterator[Recording]:
     """Record what this thread lets ``backend`` do."""
+    global _recording_thread
     with _recording:
         record, thread = Recording(backend.repeating), threading.get_ident()
         for number, value in enumerate(inputs):
@@ -202,8 +209,12 @@ def recording(backend: Any, inputs: list[Any]) -> Iterator[Recording]:
             _watch_python(record, is_ours, restore)
             restore.callback(core.rebind)
             core.rebind()
-            with record.script:
-                yield record
+            _recording_thread = thread
+            try:
+                with record.script:
+                    yield record
+            finally:
+                _recording_thread = None
 
 
 def _replace(owner: Any, name: str, value: Any, restore: contextlib.ExitStack) -> None:

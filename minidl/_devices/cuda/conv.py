@@ -205,7 +205,7 @@ class ConvCUDA(ArraysCUDA):
     def _conv2d_direct(self, g: Conv2dGeometry, direction: Direction, output: DeviceArray, codes: DeviceArray | None,
                        image: DeviceArray, image_codes: DeviceArray | None, weight: DeviceArray,
                        bias: DeviceArray | None, relu: bool) -> None:
-        """The kernel of cuda/conv2d_direct.cu; with ``codes``, ``output`` is pooled, with ``image_codes`` the image."""
+        """The kernel of cuda/conv2d_direct.cuh; with ``codes``, ``output`` is pooled, with ``image_codes`` the image."""
         if not output.size:
             return
         channels, blocks, shared, fields = _direct(g, direction, codes is not None, relu, self.runtime.multiprocessors)
@@ -278,7 +278,7 @@ def _tiling(g: Conv2dGeometry, direction: Direction, kernel: str, splits: int, d
 @functools.lru_cache(maxsize=1024)
 def _direct(g: Conv2dGeometry, direction: Direction, pooled: bool, relu: bool,
             multiprocessors: int) -> tuple[int, int, int, bytes]:
-    """(channels of a thread, blocks, bytes of shared memory, ``struct Direct`` of cuda/conv2d_direct.cu)."""
+    """(channels of a thread, blocks, bytes of shared memory, ``struct Direct`` of cuda/conv2d_direct.cuh)."""
     _fields(g)
     weight_oc, weight_c = g.C * g.KH * g.KW, g.KH * g.KW
     if direction is FORWARD:

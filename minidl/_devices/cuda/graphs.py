@@ -61,6 +61,24 @@ def _call(name: str, *arguments: Any) -> None:
         raise GraphError(f"{name} failed: {(text.value or b'unknown error').decode()} ({code})")
 
 
+class _Node:
+    """A kernel's node whose parameters are replaced: what the driver is told then, with the memory that it points to."""
+
+    def __init__(self, handle: ctypes.c_void_p, launch: Launch) -> None:
+        self.handle, self.told = handle, _KernelNode()
+        _call("cuGraphKernelNodeGetParams_v2", handle, ctypes.byref(self.told))
+        self._buffer = ctypes.create_string_buffer(launch.packed, len(launch.packed))
+        self._size = ctypes.c_size_t(len(launch.packed))
+        self._extra = (ctypes.c_void_p * 5)(_BUFFER, ctypes.addressof(self._buffer), _BUFFER_SIZE,
+                                            ctypes.addressof(self._size), _END)
+        self.told.parameters, self.told.extra = None, ctypes.addressof(self._extra)
+
+    def tell(self, launch: Launch) -> None:
+        """Let ``told`` say what this launch of the same kernel says."""
+        ctypes.memmove(self._buffer, launch.packed, len(launch.packed))
+        self.told.grid, self.told.block = (*launch.grid, 1), launch.block
+
+
 class Graph:
     """Launches that were captured, ready to be launched together.
 
@@ -70,14 +88,14 @@ class Graph:
     def __init__(self, runtime: Runtime, launches: list[Launch], varying: set[int]) -> None:
         """``varying`` numbers the launches whose parameters ``replace`` will change."""
         self.launches = launches
-        self._nodes: dict[int, ctypes.c_void_p] = {}
+        self._nodes: dict[int, _Node] = {}
         stream = driver().Stream(_NON_BLOCKING)
         handle, graph, executable = ctypes.c_void_p(stream.handle), ctypes.c_void_p(), ctypes.c_void_p()
         with _capturing(handle, graph):
             for number, launch in enumerate(launches):
                 runtime.launch_packed(*launch, stream)
                 if number in varying:
-                    self._nodes[number] = _newest_node(handle)
+                    self._nodes[number] = _Node(_newest_node(handle), launch)
         try:
             _call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
         except GraphError:
@@ -89,14 +107,9 @@ class Graph:
 
     def replace(self, number: int, launch: Launch) -> None:
         """Give launch ``number``, one of those that vary, other parameters from the next ``launch`` on."""
-        node, wanted = self._nodes[number], _KernelNode()
-        _call("cuGraphKernelNodeGetParams_v2", node, ctypes.byref(wanted))
-        size = ctypes.c_size_t(len(launch.packed))
-        buffer = ctypes.create_string_buffer(launch.packed, len(launch.packed))
-        extra = (ctypes.c_void_p * 5)(_BUFFER, ctypes.addressof(buffer), _BUFFER_SIZE, ctypes.addressof(size), _END)
-        wanted.parameters, wanted.extra = None, ctypes.addressof(extra)
-        wanted.grid, wanted.block = (*launch.grid, 1), launch.block
-        _call("cuGraphExecKernelNodeSetParams_v2", self._executable, node, ctypes.byref(wanted))
+        node = self._nodes[number]
+        node.tell(launch)
+        _call("cuGraphExecKernelNodeSetParams_v2", self._executable, node.handle, ctypes.byref(node.told))
         self.launches[number] = launch
 
     def launch(self, stream: Any) -> None:
@@ -138,6 +151,11 @@ def _destroyed(runtime: Runtime, graph: ctypes.c_void_p, executable: ctypes.c_vo
         _call("cuGraphDestroy", graph)
 
 
+def _kind(launch: Launch) -> tuple[Any, ...]:
+    """What a node cannot be given anew: its kernel, with so many bytes of parameters and of shared memory."""
+    return launch.file, launch.name, launch.shared, len(launch.packed)
+
+
 class StepGraph:
     """The calls of a plan (``minidl/_ext/plan.pyx``) as one graph.
 
@@ -154,16 +172,17 @@ class StepGraph:
         self._launches: list[list[Launch]] = []  # of each call
         self._graph: Graph | None = None
         self._refused = False  # whether the driver did not want to make a graph
-        self._stream: Any = None  # of the latest repetition
+        self._home: Any = backend.runtime.stream  # that the memory belongs to: there it is used again when it is free
+        self._stream = self._home  # of the latest repetition
 
     def repeat(self, given: list[DeviceArray]) -> None:
         """Ask for one repetition with these arguments on the current stream."""
         runtime = self._runtime
         runtime.enter()
         stream = runtime.stream
-        if self._launches and stream is not self._stream:
+        if stream is not self._stream:
             self._wait_for_the_other(stream)
-        self._stream = stream
+            self._stream = stream
         for array, raw in zip(self._inputs, given, strict=True):
             runtime.copy_within(array, raw)
         if not self._launches:
@@ -177,6 +196,8 @@ class StepGraph:
         else:
             for launch in self._in_order():
                 runtime.launch_packed(*launch, stream)
+        if stream is not self._home:
+            runtime.keep_until_done((self._arrays, self._inputs))
 
     def copy(self, array: DeviceArray) -> DeviceArray:
         """A copy of one of the plan's arrays: the next repetition will write to the array itself."""
@@ -203,7 +224,7 @@ class StepGraph:
             before = self._launches[number]
             if call.varies:
                 now = self._launches[number] = self._asked(call)
-                if [launch[:2] for launch in now] != [launch[:2] for launch in before]:
+                if [_kind(launch) for launch in now] != [_kind(launch) for launch in before]:
                     self._graph = None  # other kernels than before: a graph of its own
                 elif self._graph is not None and now != before:
                     for each, launch in enumerate(now):
