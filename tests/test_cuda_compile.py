@@ -373,6 +373,19 @@ def test_a_driver_without_graphs_is_given_the_launches_one_by_one(gpu, monkeypat
 
 
 @emulated
+def test_a_kernel_that_cannot_be_captured_is_named(gpu):
+    run = minidl.compile(lambda x: x * 2 + 1)
+    x = minidl.ones(3, device="cuda")
+    for _ in range(3):
+        run(x)
+    emulation = cuda_device.emulation()
+    with emulation.configured(fail_launch=1), pytest.raises(RuntimeError, match="CUDA error in the kernel binary_f32"):
+        run(x)
+    emulation.clear_error()
+    assert run(x).tolist() == [3, 3, 3] and run.fallback_reason is None
+
+
+@emulated
 def test_a_graph_is_given_back_with_its_step(gpu):
     destroyed = []
     run = minidl.compile(lambda x: x * 2 + 1)

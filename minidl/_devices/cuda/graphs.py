@@ -93,7 +93,7 @@ class Graph:
         handle, graph, executable = ctypes.c_void_p(stream.handle), ctypes.c_void_p(), ctypes.c_void_p()
         with _capturing(handle, graph):
             for number, launch in enumerate(launches):
-                runtime.launch_packed(*launch, stream)
+                runtime.launch_again(launch, stream)
                 if number in varying:
                     self._nodes[number] = _Node(_newest_node(handle), launch)
         try:
@@ -195,7 +195,7 @@ class StepGraph:
             self._graph.launch(stream)
         else:
             for launch in self._in_order():
-                runtime.launch_packed(*launch, stream)
+                runtime.launch_again(launch, stream)
         if stream is not self._home:
             runtime.keep_until_done((self._arrays, self._inputs))
 

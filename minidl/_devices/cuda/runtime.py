@@ -238,23 +238,22 @@ class Runtime:
             script.note(block.ptr, nbytes, shape, dtype)
         return DeviceArray(block.ptr, shape, None, dtype, Storage(block))
 
-    @contextlib.contextmanager
-    def following(self, script: Any) -> Iterator[Any]:
-        """Let this thread's work be written down in a ``scripts.Script``, or be given the memory that it holds."""
-        if _thread.script is not None:
+    def follow(self, script: Any) -> None:
+        """Let this thread's work be written down in a ``scripts.Script``, or be given the memory that it holds, until
+        None is given."""
+        if script is not None and _thread.script is not None:
             raise RuntimeError("the work of this thread is being written down or repeated already")
         _thread.script = script
-        try:
-            yield script
-        finally:
-            _thread.script = None
 
     def copy_within(self, destination: DeviceArray, source: DeviceArray) -> None:
         """Copy between arrays without gaps of this device, on the current stream."""
         if source.size:
             self.enter()
-            with _explained(f"copying {source.nbytes} bytes on cuda:{self.index}"):
+            try:
                 driver().memcpy_dtod_async(destination.ptr, source.ptr, source.nbytes, self.stream)
+            except driver().Error as error:
+                raise RuntimeError(f"CUDA error while copying {source.nbytes} bytes on cuda:{self.index}: {error}"
+                                   ) from error
 
     def to_device(self, array: np.ndarray, blocking: bool = True) -> DeviceArray:
         """A copy of a NumPy array.  Not ``blocking``: the numbers are read later, when the stream comes to it."""
@@ -344,6 +343,15 @@ class Runtime:
         except driver().Error as error:
             raise RuntimeError(f"CUDA error in the kernel {name} ({file}.cu): {error}; grid {grid}, block {block}, "
                                f"{shared} bytes of shared memory, {_told(arguments)}") from error
+
+    def launch_again(self, launch: Launch, stream: Any) -> None:
+        """Ask for what a script has written down."""
+        try:
+            self.launch_packed(*launch, stream)
+        except driver().Error as error:
+            raise RuntimeError(f"CUDA error in the kernel {launch.name} ({launch.file}.cu) of a repeated step: {error}; "
+                               f"grid {launch.grid}, block {launch.block}, {launch.shared} bytes of shared memory"
+                               ) from error
 
     def launch_packed(self, file: str, name: str, grid: tuple[int, int], block: tuple[int, int, int], packed: bytes,
                       shared: int, stream: Any) -> None:

@@ -7,7 +7,6 @@ with ``launches`` keeps every launch instead of making it, so that a step can be
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -33,16 +32,13 @@ class Script:
         self.numbers: dict[int, int] = {}
         self.refuse: Callable[[str], None] = _raise
         self._runtime = runtime
-        self._following: AbstractContextManager[Any] | None = None
 
     def __enter__(self) -> Script:
-        self._following = self._runtime.following(self)
-        self._following.__enter__()
+        self._runtime.follow(self)
         return self
 
     def __exit__(self, *exception: Any) -> None:
-        if self._following is not None:
-            self._following.__exit__(*exception)
+        self._runtime.follow(None)
 
     def note(self, address: int, nbytes: int, shape: tuple[int, ...], dtype: np.dtype) -> None:
         """Write down that a block was taken."""
