@@ -16,20 +16,10 @@ import pytest
 import minidl
 from minidl import nn
 from minidl._devices.cuda import graphs
-from minidl._ext.device_pool import DevicePool
 
 pytestmark = pytest.mark.cuda
 
 emulated = pytest.mark.skipif(cuda_device.REAL, reason="counts, or disturbs, what the emulated GPU does")
-
-
-@pytest.fixture
-def pooled(gpu):
-    """The pool as users have it, which keeps blocks."""
-    before = gpu.runtime.pool
-    gpu.runtime.pool = DevicePool(gpu.runtime._take)
-    yield
-    gpu.runtime.pool = before
 
 
 def network():
@@ -322,6 +312,13 @@ def test_arguments_on_two_devices_are_refused(gpu):
     with pytest.warns(RuntimeWarning, match="arguments are on several devices; copy them to one"):
         repeated(run, minidl.ones(2, device="cuda"), minidl.ones(2))
     assert run(minidl.ones(2, device="cuda"), minidl.ones(2)).tolist() == [2, 2]
+
+
+def test_a_step_that_takes_its_arguments_to_the_gpu_is_told_to_be_given_them_there(gpu):
+    run = minidl.compile(lambda x: (x.to("cuda") * 2).sum())
+    with pytest.warns(RuntimeWarning, match="copies a tensor from one device to another; do that before the call"):
+        repeated(run, minidl.ones(3))
+    assert run(minidl.ones(3)).item() == 6
 
 
 def test_an_argument_with_gaps_is_refused(gpu):

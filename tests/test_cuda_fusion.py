@@ -1,16 +1,17 @@
 """What a compiled step fuses on a GPU: the end of a classifier, and the way back of a pooled convolution.
 
-Fused sums are taken in another order: float32 within 1e-5 of the largest number, a few hundred roundings of 6e-8, float64
-within 1e-12.
+Fused sums are taken in another order: float32 within 1e-5 of the largest number, a few hundred roundings of 6e-8,
+float64 within 1e-12.
 """
 
 from __future__ import annotations
 
+import itertools
+
 import cuda_device
 import numpy as np
 import pytest
-from test_cuda_compile import pooled
-from test_cuda_lenet import Training, strict
+from test_cuda_lenet import Training
 
 import minidl
 from minidl import nn
@@ -20,8 +21,6 @@ from minidl._devices.reference import Reference
 from minidl.geometry import conv2d_geometry
 
 pytestmark = pytest.mark.cuda
-
-__all__ = ["pooled", "strict"]
 
 TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 
@@ -53,7 +52,7 @@ def perceptron_of_reference(input, weights, biases, target, ignore_index, reduct
 def perceptron_case(rows, widths, dtype=np.float32, biased=True, classes=np.int64, seed=0):
     generator = np.random.default_rng(seed)
     normal = lambda *shape: (generator.standard_normal(shape) / np.sqrt(shape[-1])).astype(dtype)  # noqa: E731
-    weights = tuple(normal(out, width) for width, out in zip(widths, widths[1:], strict=False))
+    weights = tuple(normal(out, width) for width, out in itertools.pairwise(widths))
     biases = tuple(normal(out) if biased else None for out in widths[1:])
     return normal(rows, widths[0]), weights, biases, generator.integers(0, widths[-1], rows).astype(classes)
 
@@ -144,7 +143,7 @@ def test_the_way_back_of_a_pooled_convolution_agrees_with_its_single_calls(gpu, 
     pair = lambda value: value if isinstance(value, tuple) else (value, value)  # noqa: E731
     g = conv2d_geometry((N, C, H, W), (OC, C, KH, KW), pair(stride), pair(padding), pair(dilation), 1)
     generator = np.random.default_rng(0)
-    input, weight = (generator.standard_normal(shape).astype(np.float32) for shape in (g.input_shape, g.weight_shape))
+    input, weight = (generator.standard_normal(each).astype(np.float32) for each in (g.input_shape, g.weight_shape))
     shape = (N, OC, g.OH // 2, g.OW // 2)
     grad, codes = generator.standard_normal(shape).astype(np.float32), generator.integers(0, 5, shape).astype(np.uint8)
     F = Reference()
@@ -161,7 +160,7 @@ def test_the_way_back_of_a_pooled_convolution_agrees_with_its_single_calls(gpu, 
         assert_close([None if each is None else gpu.to_host(each) for each in got], wanted, 1e-5)
 
 
-# ---- what the compiler makes of a step --------------------------------------------------------------------------------
+# ---- what the compiler makes of a step ------------------------------------------------------------------------------
 
 
 class Step:

@@ -79,7 +79,7 @@ class Layout:
         """Argument ``number`` of the step; the arrays that stand for it join as they are asked for."""
         rest = self.device.empty(tuple(tensor.shape), tensor._raw.dtype)
         self._inputs[number] = rest, [], []
-        return (InputInPlace if tensor.device.type == "cpu" else Input)(tensor, *self._inputs[number])
+        return (InputInPlace if self.device.on_host else Input)(tensor, *self._inputs[number])
 
     def new(self, number: int) -> Any:
         """What the allocator is to give out as array ``number``; None if no call asks for it."""

@@ -200,7 +200,7 @@ def recording(backend: Any, inputs: list[Any]) -> Iterator[Recording]:
 
         with contextlib.ExitStack() as restore:
             _watch_backend(backend, record, is_ours, restore)
-            if backend.device.type == "cpu":
+            if record.device.on_host:
                 _watch_random_numbers(record, is_ours, restore)
             else:
                 _watch_backend(backend_of("cpu"), record, is_ours, restore, elsewhere=True)

@@ -205,7 +205,7 @@ class ConvCUDA(ArraysCUDA):
     def _conv2d_direct(self, g: Conv2dGeometry, direction: Direction, output: DeviceArray, codes: DeviceArray | None,
                        image: DeviceArray, image_codes: DeviceArray | None, weight: DeviceArray,
                        bias: DeviceArray | None, relu: bool) -> None:
-        """The kernel of cuda/conv2d_direct.cuh; with ``codes``, ``output`` is pooled, with ``image_codes`` the image."""
+        """The kernel of cuda/conv2d_direct.cu; with ``codes``, ``output`` is pooled, with ``image_codes`` the image."""
         if not output.size:
             return
         channels, blocks, shared, fields = _direct(g, direction, codes is not None, relu, self.runtime.multiprocessors)

@@ -62,7 +62,7 @@ def _call(name: str, *arguments: Any) -> None:
 
 
 class _Node:
-    """A kernel's node whose parameters are replaced: what the driver is told then, with the memory that it points to."""
+    """A kernel's node whose parameters are replaced: what the driver is told, and the memory that it points to."""
 
     def __init__(self, handle: ctypes.c_void_p, launch: Launch) -> None:
         self.handle, self.told = handle, _KernelNode()

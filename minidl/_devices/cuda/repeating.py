@@ -22,6 +22,7 @@ class RepeatingCUDA(Repeating):
 
     align = 256  # as the driver aligns what it gives
     array_type = DeviceArray
+    on_host = False
     refused: ClassVar = {
         "to_host": READS, "to_device": MOVES,
         "from_host": "it copies numbers from the host to the GPU (tensor(), from_numpy() or to() inside the step); "

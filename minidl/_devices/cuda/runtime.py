@@ -349,8 +349,8 @@ class Runtime:
         try:
             self.launch_packed(*launch, stream)
         except driver().Error as error:
-            raise RuntimeError(f"CUDA error in the kernel {launch.name} ({launch.file}.cu) of a repeated step: {error}; "
-                               f"grid {launch.grid}, block {launch.block}, {launch.shared} bytes of shared memory"
+            raise RuntimeError(f"CUDA error in the kernel {launch.name} ({launch.file}.cu) of a repeated step: {error};"
+                               f" grid {launch.grid}, block {launch.block}, {launch.shared} bytes of shared memory"
                                ) from error
 
     def launch_packed(self, file: str, name: str, grid: tuple[int, int], block: tuple[int, int, int], packed: bytes,

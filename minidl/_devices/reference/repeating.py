@@ -18,12 +18,14 @@ class Repeating:
 
     ``align``       bytes that the places of a plan's arrays are multiples of
     ``array_type``  of raw arrays
+    ``on_host``     whether the host reads them: arguments are read where they lie, and random numbers drawn there
     ``refused``     functions of the backend that no repetition can do, and why
     """
 
     align = 64  # a cache line, and the widest vector
     array_type: Any = np.ndarray
-    refused: ClassVar[dict[str, str]] = {"to_host": READS}
+    on_host = True
+    refused: ClassVar[dict[str, str]] = {"to_host": READS, "to_device": MOVES}
 
     def script(self, arrays: list[Any] | None = None) -> Any:
         """What writes down the allocations of this thread, or gives out ``arrays`` instead (``AllocationScript``)."""
