@@ -146,7 +146,8 @@ __device__ __forceinline__ void perceptron_rows(T* grad_input, f64* terms, f64* 
 template <class T>
 __device__ __forceinline__ void perceptron_weights(T* loss, const f64* terms, const f64* total, const T* input, int mean,
                                                    int layers, int rows, const Layers<T>& all) {
-    __shared__ T grads[DEPTH][TILE], inputs[DEPTH][TILE];
+    __shared__ __align__(16) T grads[DEPTH][TILE];
+    __shared__ T inputs[DEPTH][TILE];
     if (blockIdx.x == gridDim.x - 1) {
         f64* sums = (f64*)grads;
         f64 sum = 0;

@@ -15,6 +15,7 @@ from test_cuda_lenet import Training
 
 import minidl
 from minidl import nn
+from minidl._devices.cuda import perceptron
 from minidl._devices.cuda.conv_table import BACKWARD_WEIGHT
 from minidl._devices.cuda.conv_table import use as use_conv_kernel
 from minidl._devices.reference import Reference
@@ -86,15 +87,17 @@ def test_the_end_of_a_classifier_agrees_with_its_single_calls(gpu, rows, widths,
     assert_close(run_perceptron(gpu, *case), perceptron_of_reference(*case, -100, "mean"), TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("multiprocessors, each", [(132, 1), (4, 4), (2, 8)])
-def test_a_block_may_take_several_rows(gpu, multiprocessors, each, monkeypatch):
+@pytest.mark.parametrize("traffic, each", [(64 << 20, 1), (25_000, 4), (12_000, 8)])
+def test_a_block_may_take_several_rows(gpu, traffic, each, monkeypatch):
     """To the same bits, as the sums of a row are the same."""
     case = perceptron_case(13, [30, 20, 6], seed=1)
     expected = run_perceptron(gpu, *case)
-    monkeypatch.setattr(gpu.runtime, "multiprocessors", multiprocessors)
-    assert gpu._rows_of_a_block(13, 56, np.dtype(np.float32)) == each
+    monkeypatch.setattr(perceptron, "_MOST_TRAFFIC", traffic)
+    assert perceptron._rows_of_a_block(13, [30, 20, 6], np.dtype(np.float32)) == each
     for one, two in zip(run_perceptron(gpu, *case), expected, strict=True):
         np.testing.assert_array_equal(one, two)
+    monkeypatch.setattr(perceptron, "_MOST_TRAFFIC", 11_000)
+    assert not gpu.can_fuse_perceptron(13, [30, 20, 6], np.dtype(np.float32))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])

@@ -18,7 +18,7 @@ from .loss import REDUCTION, reduction_code
 MOST_LAYERS = 6  # as in cuda/perceptron.cu, as the next two
 _TILE = 16
 _LAYER = "6P4i"
-_ROWS = {np.dtype(np.float32): (8, 4), np.dtype(np.float64): (4,)}  # rows of a block, besides 1
+_ROWS = {np.dtype(np.float32): (1, 4, 8), np.dtype(np.float64): (1, 4)}  # of a block
 _ROWS_THREADS = 512
 _MOST_SHARED = 40 * 1024  # bytes: what fits beside the kernel's own into what every GPU has
 _MOST_TRAFFIC = 64 << 20  # bytes of weights that all blocks read together: beyond it, products in tiles are faster
@@ -31,9 +31,7 @@ class PerceptronCUDA(ArraysCUDA):
         """Whether ``perceptron`` takes layers of these widths (inputs, then the outputs of each), and is worth it."""
         if dtype not in _ROWS or not rows or not all(widths) or not 2 <= len(widths) <= MOST_LAYERS + 1:
             return False
-        numbers = sum(a * b for a, b in itertools.pairwise(widths))
-        blocks = -(-rows // self._rows_of_a_block(rows, sum(widths), dtype))
-        return sum(widths) * dtype.itemsize <= _MOST_SHARED and 2 * blocks * numbers * dtype.itemsize <= _MOST_TRAFFIC
+        return _rows_of_a_block(rows, widths, dtype) > 0
 
     def perceptron(self, input: DeviceArray, weights: tuple[DeviceArray, ...], biases: tuple[DeviceArray | None, ...],
                    target: DeviceArray, ignore_index: int, reduction: str, needs_input: bool) -> tuple[Any, ...]:
@@ -70,7 +68,7 @@ class PerceptronCUDA(ArraysCUDA):
                                  blocks)
             blocks += tiles * -(-out // _TILE)
         table = table.ljust(MOST_LAYERS * struct.calcsize(_LAYER), b"\0")
-        mean, layers, each = reduction == "mean", len(weights), self._rows_of_a_block(rows, sum(widths), dtype)
+        mean, layers, each = reduction == "mean", len(weights), _rows_of_a_block(rows, widths, dtype)
         self.launch("perceptron", f"perceptron_rows_{each}_{suffix}", (-(-rows // each), 1), (_ROWS_THREADS, 1, 1),
                     grad_input, terms, total, input, target, target.itemsize == 1, np.int64(ignore_index), mean, layers,
                     rows, table, shared=each * sum(widths) * dtype.itemsize)
@@ -78,10 +76,11 @@ class PerceptronCUDA(ArraysCUDA):
                     input, mean, layers, rows, table)
         return loss, grad_input, *(each for pair in zip(grad_weights, grad_biases, strict=True) for each in pair)
 
-    def _rows_of_a_block(self, rows: int, numbers: int, dtype: np.dtype) -> int:
-        """As many as leave nearly every multiprocessor a block: each block reads all weights."""
-        for each in _ROWS[dtype]:
-            occupied = 4 * -(-rows // each) >= 3 * self.runtime.multiprocessors
-            if occupied and each * numbers * dtype.itemsize <= _MOST_SHARED:
-                return each
-        return 1
+
+def _rows_of_a_block(rows: int, widths: list[int], dtype: np.dtype) -> int:
+    """As few as keep the traffic of weights within bounds, each block reading all of them twice; 0 if none do."""
+    weights = sum(a * b for a, b in itertools.pairwise(widths)) * dtype.itemsize
+    for each in _ROWS[dtype]:
+        if each * sum(widths) * dtype.itemsize <= _MOST_SHARED and 2 * -(-rows // each) * weights <= _MOST_TRAFFIC:
+            return each
+    return 0
