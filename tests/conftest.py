@@ -53,3 +53,23 @@ def gpu() -> Any:
         return cuda_device.backend()
     except CannotEmulateError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """Convolutions of float32 in float32 on a GPU, as the CPU has them."""
+    before = minidl.backends.cudnn.allow_tf32
+    minidl.backends.cudnn.allow_tf32 = False
+    yield
+    minidl.backends.cudnn.allow_tf32 = before
+
+
+@pytest.fixture
+def pooled(gpu: Any) -> Iterator[None]:
+    """The GPU's pool as users have it, which keeps blocks."""
+    from minidl._ext.device_pool import DevicePool
+
+    before = gpu.runtime.pool
+    gpu.runtime.pool = DevicePool(gpu.runtime._take)
+    yield
+    gpu.runtime.pool = before

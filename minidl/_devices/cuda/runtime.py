@@ -16,7 +16,7 @@ import functools
 import os
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,11 +36,13 @@ class OutOfMemoryError(RuntimeError):
 
 
 class _Thread(threading.local):
-    """What each thread has of its own: the runtime whose context is current, and its current stream on each device."""
+    """What each thread has of its own: the runtime whose context is current, its current stream on each device, and the
+    script that its work is written down in."""
 
     def __init__(self) -> None:
         self.current: Runtime | None = None
         self.streams: dict[int, Any] = {}
+        self.script: Any = None  # a scripts.Script
 
 
 _thread = _Thread()
@@ -223,15 +225,39 @@ class Runtime:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
         """An uninitialised array."""
+        script = _thread.script
+        if script is not None and script.arrays is not None:
+            given: DeviceArray = script.next(shape, dtype)
+            return given
         nbytes = dtype.itemsize
         for size in shape:
             nbytes *= size
         stream = _thread.streams.get(self.index)
         block = self.pool.block(nbytes, 0 if stream is None else stream.handle)
+        if script is not None:
+            script.note(block.ptr, nbytes, shape, dtype)
         return DeviceArray(block.ptr, shape, None, dtype, Storage(block))
+
+    def follow(self, script: Any) -> None:
+        """Let this thread's work be written down in a ``scripts.Script``, or be given the memory that it holds, until
+        None is given."""
+        if script is not None and _thread.script is not None:
+            raise RuntimeError("the work of this thread is being written down or repeated already")
+        _thread.script = script
+
+    def copy_within(self, destination: DeviceArray, source: DeviceArray) -> None:
+        """Copy between arrays without gaps of this device, on the current stream."""
+        if source.size:
+            self.enter()
+            try:
+                driver().memcpy_dtod_async(destination.ptr, source.ptr, source.nbytes, self.stream)
+            except driver().Error as error:
+                raise RuntimeError(f"CUDA error while copying {source.nbytes} bytes on cuda:{self.index}: {error}"
+                                   ) from error
 
     def to_device(self, array: np.ndarray, blocking: bool = True) -> DeviceArray:
         """A copy of a NumPy array.  Not ``blocking``: the numbers are read later, when the stream comes to it."""
+        _crosses("copies numbers to the GPU")
         array = np.ascontiguousarray(array).reshape(array.shape)
         result = self.empty(array.shape, array.dtype)
         if array.size:
@@ -246,6 +272,7 @@ class Runtime:
 
     def to_host(self, x: DeviceArray, into: np.ndarray | None = None, blocking: bool = True) -> np.ndarray:
         """The numbers of an array without gaps, when they have been computed; copied ``into`` an array of its size."""
+        _crosses("waits for numbers of the GPU")
         result = np.empty(x.shape, x.dtype) if into is None else into
         if x.size:
             self.enter()
@@ -271,6 +298,7 @@ class Runtime:
 
     def from_peer(self, x: DeviceArray, source: Runtime) -> DeviceArray:
         """A copy of an array without gaps that lies on another GPU."""
+        _crosses("copies from one GPU to another")
         source.synchronize()
         result = self.empty(x.shape, x.dtype)
         if x.size:
@@ -304,19 +332,55 @@ class Runtime:
     def launch(self, file: str, name: str, grid: tuple[int, int], block: tuple[int, int, int], *arguments: Any,
                shared: int = 0) -> None:
         """Ask for a kernel's work on the current stream; arguments as ``device_array.pack`` takes them."""
-        function = self._functions.get((file, name)) or self.function(file, name)
-        self.enter()
+        packed = pack(arguments)
+        script = _thread.script
+        if script is not None and script.launches is not None:
+            self.function(file, name)  # compiled and loaded now, if it was not
+            script.launches.append(Launch(file, name, grid, block, packed, shared))
+            return
         try:
-            if shared > _STATIC_SHARED:
-                function.set_attribute(driver().function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, shared)
-            packed = pack(arguments)
-            if self._prepared.get((file, name)) != len(packed):
-                function.prepare([f"{len(packed)}s"])  # one struct: the parameters lie in it as C lays them out
-                self._prepared[file, name] = len(packed)
-            function.prepared_async_call(grid, block, _thread.streams.get(self.index), packed, shared_size=shared)
+            self.launch_packed(file, name, grid, block, packed, shared, _thread.streams.get(self.index))
         except driver().Error as error:
             raise RuntimeError(f"CUDA error in the kernel {name} ({file}.cu): {error}; grid {grid}, block {block}, "
                                f"{shared} bytes of shared memory, {_told(arguments)}") from error
+
+    def launch_again(self, launch: Launch, stream: Any) -> None:
+        """Ask for what a script has written down."""
+        try:
+            self.launch_packed(*launch, stream)
+        except driver().Error as error:
+            raise RuntimeError(f"CUDA error in the kernel {launch.name} ({launch.file}.cu) of a repeated step: {error};"
+                               f" grid {launch.grid}, block {launch.block}, {launch.shared} bytes of shared memory"
+                               ) from error
+
+    def launch_packed(self, file: str, name: str, grid: tuple[int, int], block: tuple[int, int, int], packed: bytes,
+                      shared: int, stream: Any) -> None:
+        """The same on any stream, with the parameters in bytes; errors come as the driver's."""
+        function = self._functions.get((file, name)) or self.function(file, name)
+        self.enter()
+        if shared > _STATIC_SHARED:
+            function.set_attribute(driver().function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, shared)
+        if self._prepared.get((file, name)) != len(packed):
+            function.prepare([f"{len(packed)}s"])  # one struct: the parameters lie in it as C lays them out
+            self._prepared[file, name] = len(packed)
+        function.prepared_async_call(grid, block, stream, packed, shared_size=shared)
+
+
+class Launch(NamedTuple):
+    """A kernel's work as it was asked for: the arguments of ``Runtime.launch_packed`` before the stream."""
+
+    file: str
+    name: str
+    grid: tuple[int, int]
+    block: tuple[int, int, int]
+    packed: bytes
+    shared: int
+
+
+def _crosses(doing: str) -> None:
+    """Say to the script of this thread, if it has one, that the work in hand does what no repetition can do."""
+    if _thread.script is not None:
+        _thread.script.refuse(doing)
 
 
 def owner_of(array: Any) -> Any:
