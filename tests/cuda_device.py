@@ -16,12 +16,13 @@ from minidl._ext import core
 from minidl._ext.device_pool import DevicePool
 
 REAL = os.environ.get("MINIDL_TEST_GPU") == "real"
+PTX = os.environ.get("MINIDL_TEST_GPU") == "ptx"  # kernels as NVIDIA's nvcc makes them, translated to C++
 
 
 @functools.cache
 def emulation() -> Any:
     """What steers the emulated GPU; raises ``CannotEmulateError`` where it cannot be built."""
-    return cuda_emulation.load(total_memory=8 << 30)
+    return cuda_emulation.load(total_memory=8 << 30, ptx=PTX)
 
 
 @functools.cache
