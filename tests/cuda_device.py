@@ -50,6 +50,16 @@ def order(number: int) -> Iterator[None]:
             yield
 
 
+@contextlib.contextmanager
+def lazy(number: int) -> Iterator[None]:
+    """Let streams work 0 at once, 1 as late as they may, 2 at random times; those of a real GPU have their own."""
+    if REAL:
+        yield
+    else:
+        with emulation().configured(lazy=number):
+            yield
+
+
 def tensor(array: np.ndarray) -> Any:
     """A tensor on the GPU with the numbers of an array."""
     return core.from_raw(backend().from_host(np.asarray(array)), backend())

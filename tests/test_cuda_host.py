@@ -111,7 +111,7 @@ def test_pinned_memory():
 
 def test_a_copy_from_pinned_memory_is_not_waited_for_and_keeps_its_source():
     gpu = emulated()
-    with gpu.configured(lazy=1):     # the copy is done as late as it may be
+    with gpu.configured(lazy=1), minidl.cuda.stream(minidl.cuda.Stream()):  # the copy is done as late as it may be
         pinned = minidl.arange(1000.0).pin_memory()
         there = pinned.to("cuda", non_blocking=True)
         del pinned
@@ -126,7 +126,7 @@ def test_a_copy_from_pinned_memory_is_not_waited_for_and_keeps_its_source():
 def test_streams_wait_for_each_other(lazy):
     side = minidl.cuda.Stream()
     assert minidl.cuda.current_stream() == minidl.cuda.default_stream() != side
-    with cuda_device.emulation().configured(lazy=lazy):
+    with cuda_device.lazy(lazy):
         x = minidl.full((100,), 2.0, device="cuda")
         side.wait_stream(minidl.cuda.current_stream())
         with minidl.cuda.stream(side):

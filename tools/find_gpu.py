@@ -9,14 +9,14 @@ import shutil
 import sys
 
 NO_DRIVER = (
-    "this machine has no NVIDIA driver ({error}): the GPU's tests run everywhere on an emulated one with make test; for "
-    "a real one install NVIDIA's driver, or name the folder of its libcuda.so.1 in LD_LIBRARY_PATH."
+    "this machine has no NVIDIA driver ({error}): the GPU's tests run everywhere on an emulated one with make test; "
+    "for a real one install NVIDIA's driver, or name the folder of its libcuda.so.1 in LD_LIBRARY_PATH."
 )
 NO_START = "the NVIDIA driver of this machine does not start: cuInit says {code}; nvidia-smi may tell why."
 NO_GPU = "the NVIDIA driver of this machine sees no GPU; CUDA_VISIBLE_DEVICES, if it is set, may hide it."
 NO_NVCC = (
-    "kernels are compiled by nvcc at their first use and '{command}' is not found: install the CUDA toolkit, put its bin "
-    "folder on PATH, or name its nvcc in MINIDL_NVCC."
+    "kernels are compiled by nvcc at their first use and '{command}' is not found: install the CUDA toolkit, put its "
+    "bin folder on PATH, or name its nvcc in MINIDL_NVCC."
 )
 
 

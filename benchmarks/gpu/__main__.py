@@ -39,7 +39,7 @@ def arguments(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Run what was asked for, print it, write it; ends the program with 1 where there is no GPU or a number is wrong."""
+    """Run what was asked for, print it, write it; ends the program with 1 without a GPU and where numbers are wrong."""
     asked = arguments(words)
     try:
         from minidl._devices.registry import cuda_backend
@@ -77,14 +77,16 @@ def main(words: Sequence[str] | None = None) -> None:
         sys.exit("benchmarks.gpu: " + "\n".join(wrong))
 
 
-def _family(family: str, kinds: list[str], options: Options, bandwidth: float, end: float, rows: list[Timed]) -> list[str]:
+def _family(family: str, kinds: list[str], options: Options, bandwidth: float, end: float,
+            rows: list[Timed]) -> list[str]:
     """Time and print its cases, and put them to the rows; what went wrong, in sentences."""
     cases = importlib.import_module(f"benchmarks.gpu.{FAMILIES[family]}").cases(family, options)
     beside, wrong = peers_of(cases), []
     print(f"\n{family}\n{columns(beside)}", flush=True)
     for number, case in enumerate(cases):
         if time.monotonic() > end:
-            wrong.append(f"{family}: the time was over before {len(cases) - number} of its cases; --only {family} has them")
+            wrong.append(f"{family}: the time was over before {len(cases) - number} of its cases; --only {family} has "
+                         "them")
             break
         try:
             rows.append(measure(family, case, kinds, options))

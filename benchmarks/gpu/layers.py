@@ -37,7 +37,7 @@ def flops(layer: Layer) -> float:
 
 
 def goals(layer: Layer, precision: str) -> dict[str, float]:
-    """In float32 near cuDNN, ahead of it for few channels and depthwise; half of it in TF32 where the layer is large."""
+    """In float32 near cuDNN, ahead of it for few channels and depthwise; in TF32 half of it where a layer is large."""
     if precision == "TF32":
         return {"PyTorch": 0.5} if flops(layer) >= LARGE and layer.groups == 1 else {}
     few = layer.shape[1] <= 3 or layer.groups == layer.shape[1]

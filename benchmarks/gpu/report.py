@@ -15,8 +15,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.gpu.libraries import KINDS, absent
 from benchmarks.gpu.lenet import Check
+from benchmarks.gpu.libraries import KINDS, absent
 from benchmarks.gpu.timing import Timed
 from benchmarks.report import BUSY
 
@@ -45,7 +45,8 @@ def setting() -> dict[str, Any]:
     major, minor = minidl.cuda.get_device_capability()
     cuda = driver().get_driver_version()
     return {
-        "date": datetime.date.today().isoformat(), "command": shlex.join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]]),
+        "date": datetime.date.today().isoformat(),
+        "command": shlex.join(["python", "-m", "benchmarks.gpu", *sys.argv[1:]]),
         "device": minidl.cuda.get_device_name(), "capability": f"{major}.{minor}", "driver": _driver(),
         "cuda": f"{cuda // 1000}.{cuda % 1000 // 10}", "nvcc": _nvcc(kernels.compiler()),
         "minidl": minidl.__version__, "torch": _version("torch"), "torch_absent": absent("PyTorch"),
@@ -84,15 +85,16 @@ def heading(found: dict[str, Any]) -> str:
     """What was measured, on what, when."""
     peer = f"PyTorch {found['torch']}" if not found["torch_absent"] else f"no PyTorch ({found['torch_absent']})"
     return (f"{found['date']}: minidl {found['minidl']} beside {peer}, on {found['device']} (compute capability "
-            f"{found['capability']}), driver {found['driver'] or 'unknown'}, CUDA {found['cuda']}, nvcc {found['nvcc']}, "
-            f"PyCUDA {found['pycuda']}, Python {found['python']}\n"
+            f"{found['capability']}), driver {found['driver'] or 'unknown'}, CUDA {found['cuda']}, nvcc "
+            f"{found['nvcc']}, PyCUDA {found['pycuda']}, Python {found['python']}\n"
             f"A copy on the device moves {found['copy_gb_s']:.0f} GB/s, read and written.")
 
 
 def columns(beside: Sequence[str]) -> str:
     """The head of a table: minidl by events and on the wall, then the columns beside it."""
     peers = "".join(f" | {kind:>13} {'ratio':>13}" for kind in beside)
-    return f"{'microseconds':<{_NAME}} {'minidl':>9} {'median':>9} {'wall':>9} {'rate':>12}{peers} | {'spread':>6}  goals"
+    return (f"{'microseconds':<{_NAME}} {'minidl':>9} {'median':>9} {'wall':>9} {'rate':>12}{peers} | {'spread':>6}  "
+            "goals")
 
 
 def line(timed: Timed, beside: Sequence[str], bandwidth: float) -> str:
@@ -109,8 +111,8 @@ def line(timed: Timed, beside: Sequence[str], bandwidth: float) -> str:
             cells += f" | {'no PyTorch' if absent(kind) else '-':>13} {'':>13}"
     reached = "; ".join(f"{goal.found:.2f} {goal.what} ({goal.wanted:g} wanted): {'met' if goal.met else 'MISSED'}"
                         for goal in goals(timed, bandwidth))
-    return (f"{name:<{_NAME}} {row.least('minidl'):9.2f} {row.median('minidl'):9.2f} {timed.wall.median('minidl'):9.2f} "
-            f"{_rate(timed):>12}{cells} | {row.spread:6.2f}  {reached}")
+    return (f"{name:<{_NAME}} {row.least('minidl'):9.2f} {row.median('minidl'):9.2f} "
+            f"{timed.wall.median('minidl'):9.2f} {_rate(timed):>12}{cells} | {row.spread:6.2f}  {reached}")
 
 
 def _seconds(timed: Timed) -> float:
@@ -143,7 +145,8 @@ def as_dict(timed: Timed, bandwidth: float) -> dict[str, Any]:
                        "spread": statistics.median(values) / min(values), "blocks": len(values)}
                 for kind, values in figures.items()}
 
-    case, found = timed.case, {"family": timed.events.family, "case": timed.case.name, "precision": timed.case.precision}
+    case = timed.case
+    found = {"family": timed.events.family, "case": case.name, "precision": case.precision}
     if timed.note:
         return found | {"note": timed.note}
     return found | {
@@ -166,10 +169,10 @@ def verdict(rows: Sequence[Timed], checks: Sequence[Check], bandwidth: float) ->
     """How the columns are read, how many goals were met, how noisy it was."""
     met = [check.fine for check in checks] + [goal.met for row in rows for goal in goals(row, bandwidth)]
     spreads = sorted(row.events.spread for row in rows if not row.note)
-    lines = ["times by CUDA events: minidl's smallest and median, the others' median; wall: minidl's median with the "
-             "launch and the wait.\nratio: the peer's time / minidl's, of the smallest / of the medians; above 1 minidl "
-             "is ahead.  tuned, channels_last:\nPyTorch with cudnn.benchmark = True, and with images in that format too."
-             "  spread: median / smallest of the column\nthat was disturbed most.",
+    lines = ["times by CUDA events: minidl's smallest and median, the others' median; wall: minidl's median with",
+             "the launch and the wait.  ratio: the peer's time / minidl's, of the smallest / of the medians; above 1",
+             "minidl is ahead.  tuned, channels_last: PyTorch with cudnn.benchmark = True, and in that format too.",
+             "spread: median / smallest of the column that was disturbed most.",
              f"goals: {sum(met)} of {len(met)} that could be looked at are met"]
     if spreads:
         lines.append(f"noise: spread {statistics.median(spreads):.2f} in the middle, {spreads[-1]:.2f} at most; "

@@ -1,8 +1,8 @@
 """Libraries in turns on one GPU: blocks of calls between two CUDA events, and on the clock of the wall.
 
 A block's first call is not counted.  Then events are recorded before and after ``calls`` calls, and the host waits for
-the last: the events tell how long the GPU took from the first kernel on, with the gaps in which it waited for Python; the
-wall adds the launch of the first and the wait for the last.  Both are told per call.
+the last: the events tell how long the GPU took from the first kernel on, with the gaps in which it waited for Python;
+the wall adds the launch of the first and the wait for the last.  Both are told per call.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def measure(family: str, case: GPUCase, kinds: list[str], options: Options) -> T
                 jobs[kind] = Job(job.call, [])
         for row, seconds in zip(rows, _in_turns(jobs, options), strict=True):
             scale = UNITS[case.unit] / case.inner
-            row.figures.update({kind: [scale * max(each, LEAST) for each in values] for kind, values in seconds.items()})
+            for kind, values in seconds.items():
+                row.figures[kind] = [scale * max(each, LEAST) for each in values]
     return Timed(case, *rows, judge=", ".join(judges), apart=apart)
 
 
@@ -80,8 +81,9 @@ def _made(case: GPUCase, library: Library) -> Job:
 
 def _apart(ours: Job, theirs: Job) -> float:
     """The largest difference of two jobs' results, each of the largest number in it."""
-    return max(float(np.abs(mine.numbers - peer.numbers).max(initial=0) / max(np.abs(peer.numbers).max(initial=0), 1e-30))
-               for mine, peer in zip(ours.results, theirs.results, strict=True))
+    pairs = [(mine.numbers, peer.numbers) for mine, peer in zip(ours.results, theirs.results, strict=True)]
+    return max(float(np.abs(mine - peer).max(initial=0) / max(np.abs(peer).max(initial=0), 1e-30))
+               for mine, peer in pairs)
 
 
 def _in_turns(jobs: Mapping[str, Job], options: Options) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
