@@ -34,10 +34,11 @@ gpu-test: find-gpu $(VENV)/.with-cuda $(VENV)/.with-test
 	MINIDL_TEST_GPU=real $(python) -m pytest -m cuda $(ARGS)
 
 # Figures of a real GPU, beside PyTorch where it can be installed: its columns stay empty elsewhere.  Ten minutes at most.
+# Figures of a whole run are kept.
 gpu-bench: find-gpu $(VENV)/.with-cuda
 	@$(MAKE) --no-print-directory $(VENV)/.with-torch || echo "make: PyTorch cannot be installed; its columns stay empty"
 	$(python) -m minidl.cuda build
-	$(python) -m benchmarks.gpu --json benchmarks/results/gpu.json $(ARGS)
+	$(python) -m benchmarks.gpu $(if $(ARGS),,--json benchmarks/results/gpu.json) $(ARGS)
 
 # Before anything is installed for it.
 find-gpu:

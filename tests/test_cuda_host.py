@@ -116,7 +116,8 @@ def test_a_copy_from_pinned_memory_is_not_waited_for_and_keeps_its_source():
         there = pinned.to("cuda", non_blocking=True)
         del pinned
         gc.collect()
-        assert there.cpu().tolist() == list(range(1000))
+        other = minidl.zeros(1000).pin_memory()
+        assert there.cpu().tolist() == list(range(1000)) and other.sum().item() == 0
 
 
 # ---- streams and events ----------------------------------------------------------------------------------------------
@@ -136,7 +137,8 @@ def test_streams_wait_for_each_other(lazy):
         y.record_stream(minidl.cuda.current_stream())
         assert (y + x).tolist() == [8.0] * 100
     side.synchronize()
-    assert side.query() and minidl.cuda.current_stream() == minidl.cuda.default_stream()
+    assert side.query() and minidl.cuda.default_stream().query()
+    assert minidl.cuda.current_stream() == minidl.cuda.default_stream()
 
 
 def test_events_measure():

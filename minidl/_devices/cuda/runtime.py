@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
 import math
 import os
@@ -28,6 +29,7 @@ from minidl._ext.storage import Storage
 from . import kernels
 
 _STATIC_SHARED = 48 * 1024  # bytes of shared memory that a kernel may have without asking
+_SUCCESS, _NOT_READY = 0, 600  # of the driver's results
 _forked = False
 _started: list[Runtime] = []
 
@@ -237,6 +239,17 @@ class Runtime:
         self.enter()
         with _explained("looking at an event"):
             return bool(event.query())
+
+    def done(self, stream: Any) -> bool:
+        """Whether a stream (None: the default one) has done all its work."""
+        self.enter()
+        with _explained("looking at a stream"):
+            if stream is not None:
+                return bool(stream.is_done())
+        result = ctypes.CDLL("libcuda.so.1").cuStreamQuery(None)  # PyCUDA cannot ask the default stream
+        if result not in (_SUCCESS, _NOT_READY):
+            self.synchronize()  # raises what is wrong
+        return bool(result == _SUCCESS)
 
     def wait_for(self, what: Any) -> None:
         """Wait for a stream (None: the default one) or an event."""
