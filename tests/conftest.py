@@ -13,6 +13,17 @@ import pytest
 import minidl
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Who asks for tests on a real GPU where there is none is told so: tests that skip or fail would hide it."""
+    if os.environ.get("MINIDL_TEST_GPU") == "real":
+        from minidl._devices.registry import cuda_backend
+
+        try:
+            cuda_backend(0)
+        except RuntimeError as error:
+            pytest.exit(f"MINIDL_TEST_GPU=real asks for tests on a real GPU: {error}", returncode=1)
+
+
 @pytest.fixture
 def torch() -> Any:
     """PyTorch, or the test is skipped."""
