@@ -187,7 +187,7 @@ __device__ __forceinline__ void perceptron_weights(T* loss, const f64* terms, co
 }
 
 #define ROWS_KERNEL(T, ROWS)                                                                                         \
-    extern "C" __global__ void __launch_bounds__(512)                                                                \
+    extern "C" __global__ void __launch_bounds__(512, 1) /* without the 1 nvcc spills registers, on sm_80 */         \
     perceptron_rows_##ROWS##_##T(T* grad_input, f64* terms, f64* total, const T* input, const void* target,          \
                                  int narrow, i64 ignore_index, int mean, int layers, int rows,                       \
                                  const __grid_constant__ Layers<T> all) {                                            \
