@@ -42,6 +42,10 @@ C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
         "minidl/_ext/conv2d_direct_channels.c": ALL_SETS,
         "minidl/_ext/conv2d_epilogue.c": ALL_SETS,
     },
+    "conv2d_pooled": {
+        "minidl/_ext/conv2d_pooled_input.c": ALL_SETS,
+        "minidl/_ext/conv2d_pooled_weight.c": ALL_SETS,
+    },
     "conv2d_panels": {
         "minidl/_ext/conv2d_packed.c": ALL_SETS,
         "minidl/_ext/conv2d_planes.c": ALL_SETS,

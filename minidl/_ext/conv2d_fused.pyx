@@ -1,6 +1,7 @@
 """relu(conv2d(x)), and max_pool2d(relu(conv2d(x)), 2), in one pass, and the way back: float32, the direct kernels.
 
-The bits are those of the operations one after the other, with the same kernels.
+The bits are those of the operations one after the other, with the same kernels.  But where it is faster, and no kernel
+is set, the way back leaves out what has no gradient (conv2d_pooled.pyx): sums in another order, to the same accuracy.
 """
 
 cimport numpy as cnp
@@ -9,8 +10,10 @@ from minidl._ext import conv2d_table
 from minidl._ext.arrays cimport both_float32, contiguous, new_planes
 from minidl._ext.conv2d_batch cimport batch_backward_input
 from minidl._ext.conv2d_direct cimport direct_backward_input, direct_backward_weight, direct_forward
+from minidl._ext.conv2d_pooled cimport (pooled_backward_input, pooled_backward_weight, pooled_input_wins,
+                                        pooled_weight_wins)
 from minidl._ext.conv2d_table cimport (AUTO, BACKWARD_INPUT, BACKWARD_WEIGHT, DIRECT_BATCH, DIRECT_CHANNELS,
-                                       DIRECT_ROWS, FORWARD, Direction, Kernel, kernel_for)
+                                       DIRECT_ROWS, FORWARD, Direction, Kernel, chosen_by_table, kernel_for)
 from minidl._ext.geometry cimport Conv2d, conv2d_fields
 from minidl._ext.storage cimport new_array
 
@@ -94,11 +97,18 @@ def conv2d_relu_pool_backward(cnp.ndarray grad_output, cnp.ndarray codes, cnp.nd
     cdef cnp.npy_intp size = g.OC
     cdef cnp.ndarray grad_weight = new_planes(g.OC, g.C, g.KH, g.KW, cnp.NPY_FLOAT), grad_input = None
     cdef cnp.ndarray grad_bias = new_array(1, &size, cnp.NPY_FLOAT)
-    direct_backward_weight(channels, <float*>cnp.PyArray_DATA(grad_weight), <float*>cnp.PyArray_DATA(grad_bias),
-                           numbers(grad_output), code, numbers(input), g)
+    if chosen_by_table(BACKWARD_WEIGHT) and pooled_weight_wins(g):
+        pooled_backward_weight(<float*>cnp.PyArray_DATA(grad_weight), <float*>cnp.PyArray_DATA(grad_bias),
+                               numbers(grad_output), code, numbers(input), g)
+    else:
+        direct_backward_weight(channels, <float*>cnp.PyArray_DATA(grad_weight), <float*>cnp.PyArray_DATA(grad_bias),
+                               numbers(grad_output), code, numbers(input), g)
     if needs_input:
         grad_input = new_planes(g.N, g.C, g.H, g.W, cnp.NPY_FLOAT)
-        if kernel_input == DIRECT_BATCH:
+        if chosen_by_table(BACKWARD_INPUT) and pooled_input_wins(g):
+            pooled_backward_input(<float*>cnp.PyArray_DATA(grad_input), numbers(grad_output), code,
+                                  numbers(weight), g)
+        elif kernel_input == DIRECT_BATCH:
             batch_backward_input(<float*>cnp.PyArray_DATA(grad_input), numbers(grad_output), code, numbers(weight), g)
         else:
             direct_backward_input(kernel_input == DIRECT_CHANNELS, <float*>cnp.PyArray_DATA(grad_input),
