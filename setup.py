@@ -37,6 +37,7 @@ SYSTEM_BLAS = ("openblas", "flexiblas", "cblas", "blas")  # pkg-config modules t
 ALL_SETS = ("base", "avx2", "avx512")
 C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "conv2d_batch": {"minidl/_ext/conv2d_direct_batch.c": ALL_SETS},
+    "conv2d_batch_pool": {"minidl/_ext/conv2d_direct_batch_pool.c": ALL_SETS},
     "conv2d_direct": {
         "minidl/_ext/conv2d_direct_rows.c": ALL_SETS,
         "minidl/_ext/conv2d_direct_channels.c": ALL_SETS,

@@ -74,7 +74,7 @@ class Block:
         return [number for number in (self.unpool, self.unrelu, self.input, self.weight, self.bias) if number >= 0]
 
 
-class _Readers:
+class Readers:
     """Who reads which memory."""
 
     def __init__(self, calls: list[Recorded], kept: list[Place]) -> None:
@@ -102,7 +102,7 @@ class _Readers:
 
 def found_blocks(calls: list[Recorded], kept: list[Place], can_fuse: Callable[[Any, bool], bool]) -> list[Block]:
     """The convolutions whose surroundings allow it."""
-    readers = _Readers(calls, kept)
+    readers = Readers(calls, kept)
     blocks = []
     for number, call in enumerate(calls):
         if call.name != "conv2d" or not _float32(call.arguments[:3]):
@@ -117,7 +117,7 @@ def _float32(arguments: Any) -> bool:
     return all(isinstance(each, Place) and each.dtype == np.float32 for each in arguments)
 
 
-def _block(number: int, calls: list[Recorded], readers: _Readers) -> Block | None:
+def _block(number: int, calls: list[Recorded], readers: Readers) -> Block | None:
     follow = readers.only(calls[number].result, "relu")
     if not follow:
         return None
@@ -135,7 +135,7 @@ def _block(number: int, calls: list[Recorded], readers: _Readers) -> Block | Non
     return _with_backward(block, calls, readers, back.get("max_pool2d_backward", -1), after.get("relu_backward", -1))
 
 
-def _with_backward(block: Block, calls: list[Recorded], readers: _Readers, unpool: int, unrelu: int) -> Block:
+def _with_backward(block: Block, calls: list[Recorded], readers: Readers, unpool: int, unrelu: int) -> Block:
     """The block with its way back; without the pooling where the way back is another one."""
     conv, without = calls[block.conv], Block(block.conv, block.relu)
     if unpool < 0 or unrelu < 0 or readers.only(calls[unpool].result, "relu_backward") != {"relu_backward": unrelu}:
@@ -211,20 +211,32 @@ class Fusion:
         self.to[root(before)] = place.number
 
     def _call(self, name: str, arguments: tuple[Any, ...], number: int, calls: list[Recorded]) -> Recorded:
-        """Call a device function on zeros, to see which memory it takes, and put it in place of a call."""
-        function = getattr(self.backend, name)
-        entries = self.record.script.entries
-        with storage.AllocationScript() as script:
-            zeros = [np.zeros(each.shape, each.dtype) if isinstance(each, Place) else each for each in arguments]
-            result = function(*zeros)
-            first = len(entries)
-
-            def place(array: np.ndarray) -> Place:
-                owner: Any = array.base
-                return Place("new", first + script.numbers[owner.address], 0, array.shape, array.strides, array.dtype)
-
-            parts = [None if each is None else place(each) for each in (result if type(result) is tuple else (result,))]
-        entries.extend(script.entries)
-        noted = tuple(parts) if type(result) is tuple else parts[0]
-        self.calls[number] = Recorded(name, function, arguments, {}, noted, first, len(entries))
+        """Put a device function in place of a call."""
+        self.calls[number] = recorded_call(self.record, name, getattr(self.backend, name), arguments)
         return self.calls[number]
+
+
+def recorded_call(record: Recording, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Recorded:
+    """A call that was not recorded: made on zeros that lie as its arguments do, to see which memory it takes."""
+    entries = record.script.entries
+    with storage.AllocationScript() as script:
+        zeros = [_zeros_like(each) if isinstance(each, Place) else each for each in arguments]
+        result = function(*zeros)
+        first = len(entries)
+
+        def place(array: np.ndarray) -> Place:
+            owner: Any = array.base
+            return Place("new", first + script.numbers[owner.address], 0, array.shape, array.strides, array.dtype)
+
+        parts = [None if each is None else place(each) for each in (result if type(result) is tuple else (result,))]
+    entries.extend(script.entries)
+    return Recorded(name, function, arguments, {}, tuple(parts) if type(result) is tuple else parts[0], first,
+                    len(entries))
+
+
+def _zeros_like(place: Place) -> np.ndarray:
+    """An array with the shape and strides of a place."""
+    steps = [(size - 1) * stride for size, stride in zip(place.shape, place.strides, strict=True) if size]
+    before, behind = (sum(step for step in steps if (step < 0) == negative) for negative in (True, False))
+    memory = np.zeros(behind - before + place.dtype.itemsize, np.uint8)
+    return np.ndarray(place.shape, place.dtype, memory, -before, place.strides)
