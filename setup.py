@@ -37,10 +37,15 @@ SYSTEM_BLAS = ("openblas", "flexiblas", "cblas", "blas")  # pkg-config modules t
 ALL_SETS = ("base", "avx2", "avx512")
 C_SOURCES: dict[str, dict[str, tuple[str, ...]]] = {
     "conv2d_batch": {"minidl/_ext/conv2d_direct_batch.c": ALL_SETS},
+    "conv2d_batch_pool": {"minidl/_ext/conv2d_direct_batch_pool.c": ALL_SETS},
     "conv2d_direct": {
         "minidl/_ext/conv2d_direct_rows.c": ALL_SETS,
         "minidl/_ext/conv2d_direct_channels.c": ALL_SETS,
         "minidl/_ext/conv2d_epilogue.c": ALL_SETS,
+    },
+    "conv2d_pooled": {
+        "minidl/_ext/conv2d_pooled_input.c": ALL_SETS,
+        "minidl/_ext/conv2d_pooled_weight.c": ALL_SETS,
     },
     "conv2d_panels": {
         "minidl/_ext/conv2d_packed.c": ALL_SETS,

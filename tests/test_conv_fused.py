@@ -106,11 +106,16 @@ def test_images_in_the_lanes(case, images):
 
 
 def test_the_kernels_that_the_table_chooses():
+    """The gradients are those of tests/test_conv_pooled.py: sums of a few thousand products in another order."""
     for images in (1, 3, 8, 16, 33):
         (_, *image), *rest = CASES["lenet 2"]
         g = conv2d_geometry((images, *image), *rest)
         arrays = operands(g)
-        assert_same_bits(in_one_pass(*arrays, g), one_after_the_other(*arrays, g))
+        actual, expected = in_one_pass(*arrays, g), one_after_the_other(*arrays, g)
+        for mine, theirs in zip(actual[:2], expected[:2], strict=True):
+            assert mine.tobytes() == theirs.tobytes()
+        for mine, theirs in zip(actual[2:], expected[2:], strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
 
 
 @pytest.mark.parametrize("width", [2, 6, 34])

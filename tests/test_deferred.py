@@ -15,6 +15,7 @@ import pytest
 import minidl
 import minidl.nn.functional as F
 from minidl import nn
+from minidl.backends.cpu import use_conv_kernel
 from minidl.compiler.recording import recording
 
 
@@ -105,8 +106,16 @@ def result(body, seen, frozen=()):
 @pytest.mark.parametrize("frozen", [(), ("x",), ("weight",), ("bias",), ("x", "bias")], ids=str)
 @pytest.mark.parametrize("body", BODIES)
 def test_values_and_gradients_have_the_same_bits(body, frozen):
-    for one, two in zip(result(body, look, frozen), result(body, leave, frozen), strict=True):
-        np.testing.assert_array_equal(one, two)
+    with use_conv_kernel(None, "direct_rows", "direct_rows"):
+        for one, two in zip(result(body, look, frozen), result(body, leave, frozen), strict=True):
+            np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_gradients_of_the_chosen_kernels_differ_by_rounding(body):
+    """What leaves out the zeros behind a pooling adds up a few hundred products in another order."""
+    for one, two in zip(result(body, look), result(body, leave), strict=True):
+        np.testing.assert_allclose(one, two, rtol=0, atol=2e-6 * np.abs(one).max())
 
 
 def test_it_does_wait_and_is_fused():

@@ -1,5 +1,5 @@
-/* The gradient of a convolution's input, float32, with LANES images in the lanes: conv2d_direct_batch.c for
- * conv2d_batch.pyx. */
+/* Convolutions, float32, with LANES images in the lanes: the gradient of the input, conv2d_direct_batch.c for
+ * conv2d_batch.pyx, and forward with ReLU and pooling, conv2d_direct_batch_pool.c for conv2d_batch_pool.pyx. */
 #ifndef MINIDL_CONV2D_BATCH_H
 #define MINIDL_CONV2D_BATCH_H
 
@@ -21,6 +21,18 @@ struct conv2d_direct_batch {
                  float *scratch, const struct batch_shape *s, ptrdiff_t y, ptrdiff_t rows);
 };
 
+struct conv2d_batch_pool {
+    ptrdiff_t (*packed_size)(const struct batch_shape *s);
+    ptrdiff_t (*scratch_size)(const struct batch_shape *s);
+    /* weight (OC, C, KH, KW) and bias (OC,) in the order in which `images` reads them */
+    void (*pack)(float *packed, const float *weight, const float *bias, const struct batch_shape *s);
+    /* out, codes (count, OC, OH / 2, OW / 2) of images (count, C, H, W) for at most LANES images; codes may be NULL;
+     * kept_in: images (C, H, W, LANES), kept_out: out (OC, OH / 2, OW / 2, LANES) */
+    void (*images)(float *out, uint8_t *codes, const float *images, ptrdiff_t count, int kept_in, int kept_out,
+                   const float *packed, float *scratch, const struct batch_shape *s);
+};
+
+KERNEL_TABLES(conv2d_batch_pool)
 KERNEL_TABLES(conv2d_direct_batch)
 
 #endif

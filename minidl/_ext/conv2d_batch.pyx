@@ -21,10 +21,6 @@ from minidl._ext.threads cimport team
 cnp.import_array()
 
 cdef extern from "conv2d_batch.h" nogil:
-    struct batch_shape:
-        Py_ssize_t C, H, W, OC, OH, OW, KH, KW
-        Py_ssize_t stride_h, stride_w, top, left, dilation_h, dilation_w
-
     struct conv2d_direct_batch:
         void (*pack)(float* packed, const float* weight, const batch_shape* s) noexcept nogil
         Py_ssize_t (*scratch_size)(const batch_shape* s, Py_ssize_t rows) noexcept nogil

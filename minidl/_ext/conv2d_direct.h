@@ -210,6 +210,21 @@ static inline void stage(float *to, const float *image, const struct staging *s)
     store(to, (lanes){0});
 }
 
+INLINE lanes choose(int_lanes mask, lanes yes, lanes no)
+{
+    return (lanes)((mask & (int_lanes)yes) | (~mask & (int_lanes)no));
+}
+
+INLINE lanes relu_of(lanes value) { return choose(value < (lanes){0}, (lanes){0}, value); }
+
+/* one more pixel of a window: it wins if it is larger, or NaN */
+INLINE void challenge(lanes *best, int_lanes *code, lanes value, const int value_code)
+{
+    const int_lanes wins = (value > *best) | (value != value);
+    *best = choose(wins, value, *best);
+    *code = (wins & ((int_lanes){0} + value_code)) | (~wins & *code);
+}
+
 /* n things in `parts` of nearly equal size: the first ones are one larger */
 INLINE ptrdiff_t part_start(ptrdiff_t n, ptrdiff_t parts, ptrdiff_t i)
 {

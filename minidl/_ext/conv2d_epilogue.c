@@ -3,13 +3,6 @@
  * numbers wins, a NaN wins over numbers, and -0 stays what it is. */
 #include "conv2d_direct.h"
 
-INLINE lanes choose(int_lanes mask, lanes yes, lanes no)
-{
-    return (lanes)((mask & (int_lanes)yes) | (~mask & (int_lanes)no));
-}
-
-INLINE lanes relu_of(lanes value) { return choose(value < (lanes){0}, (lanes){0}, value); }
-
 /* the first n numbers if there are fewer than LANES, none if n is not positive */
 INLINE lanes load_some(const float *from, ptrdiff_t n)
 {
@@ -41,13 +34,6 @@ INLINE lanes alternating(lanes even, lanes odd, const int first)
     for (int i = 0; i < LANES; i++)
         place[i] = (first + i) / 2 + i % 2 * LANES;
     return __builtin_shuffle(even, odd, place);
-}
-
-INLINE void challenge(lanes *best, int_lanes *code, lanes value, const int value_code)
-{
-    const int_lanes wins = (value > *best) | (value != value);
-    *best = choose(wins, value, *best);
-    *code = (wins & ((int_lanes){0} + value_code)) | (~wins & *code);
 }
 
 static void relu(float *numbers, ptrdiff_t n)

@@ -11,6 +11,9 @@ def conv2d_relu_forward(
 def conv2d_relu_pool_forward(
     input: np.ndarray, weight: np.ndarray, bias: np.ndarray, geometry: Conv2dGeometry
 ) -> tuple[np.ndarray, np.ndarray]: ...
+def keeps_lanes(geometry: Conv2dGeometry) -> bool: ...
+def conv2d_relu_pool_lanes(input: np.ndarray, weight: np.ndarray, bias: np.ndarray, geometry: Conv2dGeometry,
+                           kept_in: bool, kept_out: bool) -> np.ndarray: ...
 def conv2d_relu_pool_backward(
     grad_output: np.ndarray,
     codes: np.ndarray,

@@ -18,3 +18,4 @@ cpdef enum Direction:
     BACKWARD_WEIGHT
 
 cdef Kernel kernel_for(Kernel asked, Direction direction, const Conv2d* g, bint is_float32) except *
+cdef bint chosen_by_table(Direction direction) noexcept

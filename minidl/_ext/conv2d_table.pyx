@@ -175,6 +175,11 @@ cdef Kernel kernel_for(Kernel asked, Direction direction, const Conv2d* g, bint 
     return kernel
 
 
+cdef bint chosen_by_table(Direction direction) noexcept:
+    """Whether no kernel is set for this direction."""
+    return _override[<int>direction] == AUTO
+
+
 def explain(geometry, Direction direction, bint is_float32=True):
     """(kernel, reason in words): what a convolution of this geometry gets in this direction."""
     cdef const Conv2d* g = conv2d_fields(geometry.packed)

@@ -19,10 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from minidl._ext import core
 from minidl.compiler.chains import Chain, found_chains
 from minidl.compiler.recording import Place, Recorded, Recording
-from minidl.compiler.use import Readers, Root, blank, moved, places_in, root, writes_to
+from minidl.compiler.use import Readers, Root, moved, places_in, root, tried_call, writes_to
 
 
 @dataclasses.dataclass
@@ -172,19 +171,6 @@ class Fusion:
         self.to[root(before)] = place.number
 
     def _call(self, name: str, arguments: tuple[Any, ...], number: int, calls: list[Recorded]) -> Recorded:
-        """Try a device function, to see which memory it takes, and put it in place of a call."""
-        function, device = getattr(self.backend, name), self.record.device
-        entries = self.record.script.entries
-        with device.trial() as script:
-            result = function(*blank(arguments, device))
-        first = len(entries)
-
-        def place(array: Any) -> Place:
-            address = device.address_of_owner(core.memory_root(array))
-            return Place("new", first + script.numbers[address], 0, array.shape, array.strides, array.dtype)
-
-        parts = [None if each is None else place(each) for each in (result if type(result) is tuple else (result,))]
-        entries.extend(script.entries)
-        noted = tuple(parts) if type(result) is tuple else parts[0]
-        self.calls[number] = Recorded(name, function, arguments, {}, noted, first, len(entries))
+        """Put a device function in place of a call."""
+        self.calls[number] = tried_call(self.record, name, getattr(self.backend, name), arguments)
         return self.calls[number]

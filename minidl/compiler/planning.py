@@ -16,6 +16,7 @@ from minidl._ext import core, storage
 from minidl._ext.plan import Call, Input, InputInPlace, Plan
 from minidl._tensor import Tensor
 from minidl.compiler.fusion import Fusion
+from minidl.compiler.layouts import Layouts
 from minidl.compiler.recording import VARYING, CannotRepeatError, Place, Recorded, Recording
 from minidl.compiler.use import places_in
 
@@ -122,8 +123,9 @@ def made_plan(record: Recording, inputs: list[Any], backend: Any) -> Plan:
     """The plan of a recorded step.  Raises ``CannotRepeatError`` where it reads memory that no op has made."""
     calls = [call for call in record.calls if not is_view(call)]
     fusion = Fusion(record, calls, places_in((record.output, [place for _, place in record.grads])), backend)
-    calls = fusion.calls
     output, grads = fusion.moved(record.output), [(leaf, fusion.moved(place)) for leaf, place in record.grads]
+    layouts = Layouts(record, fusion.calls, places_in((output, [place for _, place in grads])), backend)
+    calls, output = layouts.calls, layouts.moved(output)
     layout = Layout(record, calls, places_in((output, [place for _, place in grads])))
     expected = [layout.input(i, value) if isinstance(value, Tensor) else value for i, value in enumerate(inputs)]
     copied: set[int] = set()

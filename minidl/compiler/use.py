@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
-from minidl.compiler.recording import Place, Recorded
+from minidl._ext import core
+from minidl.compiler.recording import Place, Recorded, Recording
 
 Root = tuple[str, int]
 
@@ -39,12 +41,29 @@ def moved(value: Any, to: dict[Root, int]) -> Any:
     return value
 
 
-def blank(value: Any, device: Any) -> Any:
+def tried_call(record: Recording, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Recorded:
+    """A call that was not recorded: tried on arrays that lie as its arguments do, to see which memory it takes."""
+    device, entries = record.device, record.script.entries
+    with device.trial() as script:
+        result = function(*_blank(arguments, device))
+    first = len(entries)
+
+    def place(array: Any) -> Place:
+        address = device.address_of_owner(core.memory_root(array))
+        return Place("new", first + script.numbers[address], 0, array.shape, array.strides, array.dtype)
+
+    parts = [None if each is None else place(each) for each in (result if type(result) is tuple else (result,))]
+    entries.extend(script.entries)
+    return Recorded(name, function, arguments, {}, tuple(parts) if type(result) is tuple else parts[0], first,
+                    len(entries))
+
+
+def _blank(value: Any, device: Any) -> Any:
     """``value`` with an array for a trial in place of each place."""
     if isinstance(value, Place):
-        return device.blank(value.shape, value.dtype)
+        return device.blank(value.shape, value.strides, value.dtype)
     if type(value) in (tuple, list):
-        return type(value)(blank(each, device) for each in value)
+        return type(value)(_blank(each, device) for each in value)
     return value
 
 

@@ -18,4 +18,6 @@ class ConvCPU(ConvReference):
     can_fuse_conv2d = staticmethod(conv2d_fused.can_fuse)
     conv2d_relu = staticmethod(conv2d_fused.conv2d_relu_forward)
     conv2d_relu_max_pool2d = staticmethod(conv2d_fused.conv2d_relu_pool_forward)
+    can_keep_conv2d_lanes = staticmethod(conv2d_fused.keeps_lanes)
+    conv2d_relu_max_pool2d_lanes = staticmethod(conv2d_fused.conv2d_relu_pool_lanes)
     conv2d_relu_max_pool2d_backward = staticmethod(conv2d_fused.conv2d_relu_pool_backward)

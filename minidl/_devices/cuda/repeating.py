@@ -55,8 +55,8 @@ class RepeatingCUDA(Repeating):
         """Launches nothing; the kernels are compiled."""
         return Script(self._runtime, launches=[])
 
-    def blank(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-        return DeviceArray(0, shape, None, np.dtype(dtype))
+    def blank(self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype) -> Any:
+        return DeviceArray(0, shape, strides, np.dtype(dtype))
 
     def settings(self) -> list[tuple[dict[str, Any], str, Any]]:
         """How exactly products are computed."""

@@ -52,9 +52,11 @@ class Repeating:
         """A script under which a function may be called to see what it allocates; its arguments are ``blank``."""
         return self.script()
 
-    def blank(self, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-        """An argument for a trial."""
-        return np.zeros(shape, dtype)
+    def blank(self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype) -> Any:
+        """An argument for a trial: zeros that lie so."""
+        steps = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True) if size]
+        before, behind = (sum(step for step in steps if (step < 0) == negative) for negative in (True, False))
+        return np.ndarray(shape, dtype, np.zeros(behind - before + dtype.itemsize, np.uint8), -before, strides)
 
     def settings(self) -> list[tuple[dict[str, Any], str, Any]]:
         """(dict, key, value) of each setting that decides what a function does: a plan is for these values."""

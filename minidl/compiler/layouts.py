@@ -1,0 +1,67 @@
+"""Layouts that are kept between calls of a plan: images that stay in the lanes of vectors.
+
+A convolution with ReLU and pooling that computes with an image per lane turns its images round, pixel by pixel, and its
+results back.  Where nobody needs the way back (the codes are read by no one), and the result is read by nothing but
+convolutions of the same kind, it stays turned round between them:
+
+    conv2d_relu_max_pool2d -> conv2d_relu_max_pool2d -> linear   becomes   conv2d_relu_max_pool2d_lanes, twice
+
+The first is given images as they lie, (N, C, H, W), the last gives them back so; between them lie (vectors, C, H, W,
+lanes).  What is left alone is as it was: a result that is returned, used otherwise or changed in place, a shape for
+which the device denies ``can_keep_conv2d_lanes``.  The bits are those of the calls that are replaced.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from minidl.compiler.recording import Place, Recorded, Recording
+from minidl.compiler.use import Readers, Root, moved, places_in, root, tried_call
+
+_NAME = "conv2d_relu_max_pool2d"
+
+
+class Layouts:
+    """The calls of a recording after fusion, with layouts kept between them where the backend can."""
+
+    def __init__(self, record: Recording, calls: list[Recorded], kept: list[Place], backend: Any) -> None:
+        self.to: dict[Root, int] = {}
+        self.calls = calls
+        if not hasattr(backend, "can_keep_conv2d_lanes"):
+            return
+        readers = Readers(calls, kept)
+        chosen = [number for number, call in enumerate(calls) if _can_stay(call, readers, backend)]
+        stays = {number for number in chosen if _only_read_by(number, chosen, calls, readers)}
+        self.calls = list(calls)
+        inside: dict[Place, Place] = {}  # result as it was -> as it is kept
+        for number in chosen:
+            input, weight, bias, geometry = calls[number].arguments
+            made = tried_call(record, f"{_NAME}_lanes", getattr(backend, f"{_NAME}_lanes"), (
+                inside.get(input, input), weight, bias, geometry, input in inside, number in stays))
+            self.calls[number] = made
+            output = calls[number].result[0]
+            if number in stays:
+                inside[output] = made.result
+            else:
+                self.to[root(output)] = made.result.number
+        self.calls = [dataclasses.replace(call, arguments=self.moved(call.arguments),
+                                          keywords=self.moved(call.keywords)) for call in self.calls]
+
+    def moved(self, value: Any) -> Any:
+        """``value`` with the places that results have now."""
+        return moved(value, self.to)
+
+
+def _can_stay(call: Recorded, readers: Readers, backend: Any) -> bool:
+    return (call.name == _NAME and readers.of(call.result[1]) == []
+            and bool(backend.can_keep_conv2d_lanes(call.arguments[3])))
+
+
+def _only_read_by(number: int, chosen: list[int], calls: list[Recorded], readers: Readers) -> bool:
+    """Whether all that is done with the result is to convolve it, as images, in calls of the same kind."""
+    output = calls[number].result[0]
+    numbers = readers.of(output)
+    return bool(numbers) and all(
+        each in chosen and calls[each].arguments[0] == output and root(output) not in map(
+            root, places_in((calls[each].arguments[1:], calls[each].keywords))) for each in numbers or [])
