@@ -35,12 +35,27 @@ class OutOfMemoryError(RuntimeError):
     """The memory of a GPU does not suffice."""
 
 
+class _Entered:
+    """Whether a context is current in a thread.  It goes with the thread and leaves the context then: PyCUDA ends the
+    process where a thread ends with one."""
+
+    __slots__ = ("yes",)
+
+    def __init__(self) -> None:
+        self.yes = False
+
+    def __del__(self) -> None:
+        if self.yes and not _forked:
+            driver().Context.pop()
+
+
 class _Thread(threading.local):
     """What each thread has of its own: the runtime whose context is current, its current stream on each device, and the
     script that its work is written down in."""
 
     def __init__(self) -> None:
         self.current: Runtime | None = None
+        self.entered = _Entered()
         self.streams: dict[int, Any] = {}
         self.script: Any = None  # a scripts.Script
 
@@ -77,7 +92,7 @@ def _leave() -> None:
     """At the end of the process: PyCUDA wants no context to be current then."""
     if _thread.current is not None and not _forked:
         driver().Context.pop()
-        _thread.current = None
+        _thread.current, _thread.entered.yes = None, False
 
 
 def refuse_fork() -> None:
@@ -131,8 +146,9 @@ class Runtime:
         if current is not self:
             if current is not None:
                 driver().Context.pop()
+                _thread.current, _thread.entered.yes = None, False
             self.context.push()
-            _thread.current = self
+            _thread.current, _thread.entered.yes = self, True
 
     @property
     def stream(self) -> Any:
