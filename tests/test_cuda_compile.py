@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import warnings
 
 import cuda_device
@@ -398,6 +399,32 @@ def test_a_graph_is_given_back_with_its_step(gpu):
         patch.setattr(graphs, "_call", call)
         del run
     assert destroyed == ["cuGraphExecDestroy", "cuGraphDestroy"]
+
+
+def test_threads_may_repeat_a_step_and_end(gpu):
+    """A context that is current in a thread is left with it: PyCUDA would end the process."""
+    run = minidl.compile(lambda x: (x * 2).sum())
+    results = []
+    for i in range(6):
+        thread = threading.Thread(target=lambda i=i: results.append(run(minidl.full((3,), float(i), device="cuda"))))
+        thread.start()
+        thread.join()
+    assert run.fallback_reason is None
+    assert [each.item() for each in results] == [6.0 * i for i in range(6)]
+
+
+def test_another_thread_may_give_back_what_a_step_has_left(pooled, gpu):
+    """The driver frees memory only where its context is current."""
+    run = minidl.compile(lambda x: x * 2 + 1)
+    for _ in range(4):
+        run(minidl.ones(3, device="cuda"))
+    del run
+    minidl.cuda.synchronize()
+    held = gpu.runtime.pool.held
+    thread = threading.Thread(target=minidl.cuda.empty_cache)
+    thread.start()
+    thread.join()
+    assert gpu.runtime.pool.held < held
 
 
 @emulated

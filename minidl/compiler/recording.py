@@ -204,8 +204,8 @@ def recording(backend: Any, inputs: list[Any]) -> Iterator[Recording]:
                 _watch_random_numbers(record, is_ours, restore)
             else:
                 _watch_backend(backend_of("cpu"), record, is_ours, restore, elsewhere=True)
-                record.script.refuse = lambda doing: record.refuse(
-                    f"one of its operations {doing}, which a repetition cannot; do that before the call")
+                _replace(record.script, "refuse", lambda doing: record.refuse(
+                    f"one of its operations {doing}, which a repetition cannot; do that before the call"), restore)
             _watch_python(record, is_ours, restore)
             restore.callback(core.rebind)
             core.rebind()

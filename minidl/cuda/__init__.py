@@ -97,6 +97,7 @@ def reset_peak_memory_stats(device: Any = None) -> None:
 def empty_cache() -> None:
     """Give what no tensor holds back to the driver, on every GPU that is in use."""
     for backend in registry.cuda_backends():
+        backend.runtime.enter()
         backend.runtime.pool.empty_cache()
 
 

@@ -87,16 +87,16 @@ class Graph:
 
     def __init__(self, runtime: Runtime, launches: list[Launch], varying: set[int]) -> None:
         """``varying`` numbers the launches whose parameters ``replace`` will change."""
-        self.launches = launches
-        self._nodes: dict[int, _Node] = {}
+        nodes: dict[int, ctypes.c_void_p] = {}
         stream = driver().Stream(_NON_BLOCKING)
         handle, graph, executable = ctypes.c_void_p(stream.handle), ctypes.c_void_p(), ctypes.c_void_p()
         with _capturing(handle, graph):
             for number, launch in enumerate(launches):
                 runtime.launch_again(launch, stream)
                 if number in varying:
-                    self._nodes[number] = _Node(_newest_node(handle), launch)
+                    nodes[number] = _newest_node(handle)
         try:
+            self._nodes = {number: _Node(node, launches[number]) for number, node in nodes.items()}
             _call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
         except GraphError:
             _call("cuGraphDestroy", graph)
@@ -110,7 +110,6 @@ class Graph:
         node = self._nodes[number]
         node.tell(launch)
         _call("cuGraphExecKernelNodeSetParams_v2", self._executable, node.handle, ctypes.byref(node.told))
-        self.launches[number] = launch
 
     def launch(self, stream: Any) -> None:
         """Ask for all of it on one of PyCUDA's streams; None for the default one."""

@@ -60,12 +60,27 @@ class _PageLocked:
         return int(self._array.ctypes.data)
 
 
+class _Entered:
+    """Whether a context is current in a thread.  It goes with the thread and leaves the context then: PyCUDA ends the
+    process where a thread ends with one."""
+
+    __slots__ = ("yes",)
+
+    def __init__(self) -> None:
+        self.yes = False
+
+    def __del__(self) -> None:
+        if self.yes and not _forked:
+            driver().Context.pop()
+
+
 class _Thread(threading.local):
     """What each thread has of its own: the runtime whose context is current, its current stream on each device, and the
     script that its work is written down in."""
 
     def __init__(self) -> None:
         self.current: Runtime | None = None
+        self.entered = _Entered()
         self.streams: dict[int, Any] = {}
         self.script: Any = None  # a scripts.Script
 
@@ -107,7 +122,7 @@ def _give_up(runtime: Runtime) -> None:
     It says on stderr, to which it writes by itself, that the driver does not answer: nobody has to read that.
     """
     if _thread.current is runtime:
-        _thread.current = None
+        _thread.current, _thread.entered.yes = None, False
     with _nothing_on_stderr(), contextlib.suppress(driver().Error):
         runtime.context.detach()
 
@@ -138,7 +153,7 @@ def _leave() -> None:
             _give_up(each)
     if _thread.current is not None:
         driver().Context.pop()
-        _thread.current = None
+        _thread.current, _thread.entered.yes = None, False
 
 
 def refuse_fork() -> None:
@@ -196,8 +211,9 @@ class Runtime:
         if current is not self:
             if current is not None:
                 driver().Context.pop()
+                _thread.current, _thread.entered.yes = None, False
             self.context.push()
-            _thread.current = self
+            _thread.current, _thread.entered.yes = self, True
 
     @property
     def stream(self) -> Any:
