@@ -13,10 +13,14 @@ pip := $(python) -m pip --disable-pip-version-check
 sources := setup.py pyproject.toml $(wildcard minidl/_ext/*.pyx minidl/_ext/*.pxi minidl/_ext/*.pxd minidl/_ext/*.h minidl/_ext/*.c)
 build_requires := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 
-.PHONY: train test bench lint build sanitize gpu-test clean
+.PHONY: train explain test bench lint build sanitize gpu-test gpu-bench find-gpu clean
 
 train: $(VENV)/.with-plot
 	$(python) examples/train_lenet.py $(ARGS)
+
+# Writes conv.html and opens it: LeNet as `make train` left it, or where it did not, trained now for some seconds.
+explain: $(VENV)/.built
+	$(python) -m minidl.explain --open $(ARGS)
 
 test: $(VENV)/.with-test
 	$(python) -m pytest $(ARGS)
@@ -28,9 +32,21 @@ lint: $(VENV)/.with-lint
 	$(python) -m ruff check .
 	$(python) -m mypy
 
-# What has to be seen on a real GPU: the same tests that the emulated one passes everywhere.
-gpu-test: $(VENV)/.with-cuda $(VENV)/.with-test
+# What has to be seen on a real GPU: the same tests that the emulated one passes everywhere.  Ten minutes at most.
+gpu-test: find-gpu $(VENV)/.with-cuda $(VENV)/.with-test
+	$(python) -m minidl.cuda build
 	MINIDL_TEST_GPU=real $(python) -m pytest -m cuda $(ARGS)
+
+# Figures of a real GPU, beside PyTorch where it can be installed: its columns stay empty elsewhere.  Ten minutes at most.
+# Figures of a whole run are kept.
+gpu-bench: find-gpu $(VENV)/.with-cuda
+	@$(MAKE) --no-print-directory $(VENV)/.with-torch || echo "make: PyTorch cannot be installed; its columns stay empty"
+	$(python) -m minidl.cuda build
+	$(python) -m benchmarks.gpu $(if $(ARGS),,--json benchmarks/results/gpu.json) $(ARGS)
+
+# Before anything is installed for it.
+find-gpu:
+	@$(PYTHON) tools/find_gpu.py
 
 # Compiles what has changed, also where only MINIDL_BLAS, MINIDL_CHECKS or MINIDL_SANITIZE has.
 build: $(VENV)/.requires
@@ -44,7 +60,7 @@ sanitize: $(VENV)/.with-test
 	@rm -f $(VENV)/.built
 
 clean:
-	rm -rf build dist $(VENV) *.egg-info minidl/_libs minidl/_ext/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf build dist conv.html $(VENV) *.egg-info minidl/_libs minidl/_ext/*.so .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment and what building needs; then the package, editable; then the extras, each a stamp file.

@@ -55,10 +55,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Library:
-    """A library in this process, by name: minidl, torch or jax."""
+    """A library in this process, by name: minidl, torch or jax; and where it computes."""
 
     name: str
     channels_last: bool = False
+    device: str = "cpu"
 
     @property
     def is_jax(self) -> bool:
@@ -71,16 +72,20 @@ class Library:
         return importlib.import_module(self.name)
 
     def tensor(self, array: np.ndarray) -> Any:
-        """A copy of the array; an image in the library's memory format."""
+        """A copy of the array on the library's device; an image in its memory format."""
         if self.is_jax:
             return importlib.import_module("jax.numpy").array(array)
         tensor = self.lib.tensor(array)     # as a loader has it, in memory of the library
+        if self.device != "cpu":
+            tensor = tensor.to(self.device)
         if self.channels_last and array.ndim == 4:
             tensor = tensor.contiguous(memory_format=self.lib.channels_last)
         return tensor
 
     def module(self, made: Any) -> Any:
-        """A network in the library's memory format."""
+        """A network in the library's memory format, on its device."""
+        if self.device != "cpu":
+            made = made.to(self.device)
         return made.to(memory_format=self.lib.channels_last) if self.channels_last else made
 
     def set_threads(self, threads: int) -> None:
@@ -91,7 +96,7 @@ class Library:
 
 def numpy_of(values: Any) -> np.ndarray:
     """A tensor of any of the libraries as float64."""
-    return np.asarray(values.detach() if hasattr(values, "detach") else values, dtype=np.float64)
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=np.float64)
 
 
 def seeded(*shape: int, seed: int = 0) -> np.ndarray:

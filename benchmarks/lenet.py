@@ -26,9 +26,12 @@ def images_and_labels(batch: int) -> tuple[np.ndarray, np.ndarray]:
 
 def step_job(library: Library, batch: int, compiled: bool) -> Job | None:
     """Training steps on one batch; None for a compiled one where this minidl cannot compile."""
-    if compiled and library.name == "minidl" and getattr(library.lib, "compile", None) is None:
-        return None
-    return training_job(library, LeNet, *images_and_labels(batch), compiled=compiled)
+    repeated = None
+    if compiled and library.name == "minidl":
+        repeated = getattr(library.lib, "compile", None)
+        if repeated is None:
+            return None
+    return training_job(library, LeNet, *images_and_labels(batch), repeated)
 
 
 def step_of(library: str, batch: int) -> Callable[[], Any]:

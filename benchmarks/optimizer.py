@@ -14,14 +14,14 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def job(library: Library, name: str, tensors: int) -> Job | None:
+def job(library: Library, name: str, tensors: int, numbers: int = NUMBERS) -> Job | None:
     """Steps with the same gradients each time."""
     if library.is_jax or library.channels_last:
         return None
     kind, options = OPTIMIZERS[name]
-    parameters = [library.tensor(seeded(NUMBERS, seed=i)).requires_grad_() for i in range(tensors)]
+    parameters = [library.tensor(seeded(numbers, seed=i)).requires_grad_() for i in range(tensors)]
     for i, parameter in enumerate(parameters):
-        parameter.grad = library.tensor(seeded(NUMBERS, seed=1000 + i))
+        parameter.grad = library.tensor(seeded(numbers, seed=1000 + i))
     optimizer = getattr(library.lib.optim, kind)(parameters, **options)
 
     def call() -> None:

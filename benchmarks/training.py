@@ -18,14 +18,17 @@ LOSS_TOLERANCE, MOVED_TOLERANCE = 1e-4, 0.03
 
 
 def training_job(library: Library, make: Callable[[Any], Any], images: np.ndarray, labels: np.ndarray,
-                 compiled: bool = False) -> Job:
-    """Steps of ``make(lib)`` on one batch: cross-entropy, backward, SGD with momentum."""
+                 repeated: Callable[[Any], Any] | None = None) -> Job:
+    """Steps of ``make(lib)`` on one batch: cross-entropy, backward, SGD with momentum.
+
+    ``repeated``, such as ``minidl.compile``, makes of the step what is called instead of it.
+    """
     if library.is_jax:
         from benchmarks import in_jax
 
         step, weights = in_jax.training(make, images, labels, RATE, MOMENTUM)
     else:
-        step, weights = _eager(library, make, images, labels, compiled and library.name == "minidl")
+        step, weights = _eager(library, make, images, labels, repeated)
     before = weights()
     with warnings.catch_warnings():  # a step that minidl.compile cannot repeat must not be timed as a compiled one
         warnings.filterwarnings("error", message="minidl.compile")
@@ -38,7 +41,7 @@ def training_job(library: Library, make: Callable[[Any], Any], images: np.ndarra
 
 
 def _eager(library: Library, make: Callable[[Any], Any], images: np.ndarray, labels: np.ndarray,
-           compiled: bool) -> tuple[Callable[[], Any], Callable[[], list[np.ndarray]]]:
+           repeated: Callable[[Any], Any] | None) -> tuple[Callable[[], Any], Callable[[], list[np.ndarray]]]:
     """A step, and a function that gives copies of the first and the last parameter with more than one dimension."""
     lib = library.lib
     lib.manual_seed(0)
@@ -54,8 +57,8 @@ def _eager(library: Library, make: Callable[[Any], Any], images: np.ndarray, lab
         optimizer.step()
         return loss
 
-    if compiled:
-        step = lib.compile(step)
+    if repeated is not None:
+        step = repeated(step)
     matrices = [parameter for parameter in net.parameters() if parameter.ndim > 1]
     return (lambda: step(batch, classes),
             lambda: [numpy_of(parameter).copy() for parameter in (matrices[0], matrices[-1])])

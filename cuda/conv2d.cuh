@@ -17,7 +17,7 @@
 enum Direction { FORWARD, BACKWARD_INPUT, BACKWARD_WEIGHT };
 enum { OUTSIDE = -(1 << 30) };  // a row that is in no image
 
-// fields of minidl/geometry.py's Conv2dGeometry, in its order
+// fields of Conv2dGeometry in minidl/geometry/layouts.py, in its order
 struct Conv2d {
     int N, C, H, W, OC, KH, KW, OH, OW, stride_h, stride_w, pad_top, pad_left, pad_bottom, pad_right, dilation_h, dilation_w,
         groups;

@@ -3,7 +3,7 @@
 // Planes are images of one channel of one example, contiguous.  A gradient is gathered: each pixel looks for the windows
 // that it lies in, in the order of the windows, so that no two threads write to the same place.
 
-// The fields of Pool2dGeometry in minidl/geometry.py, in its order.
+// The fields of Pool2dGeometry in minidl/geometry/layouts.py, in its order.
 struct Pool2d {
     i64 N, C, H, W, KH, KW, OH, OW;
     i64 stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pictures import BLUE, GREEN, GREY, ORANGE
+
+from minidl.explain.style import BLUE, GREEN, GREY, ORANGE
 
 NOTHING = 1e-12  # where a logarithmic axis shows "no difference"
 

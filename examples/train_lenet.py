@@ -9,7 +9,7 @@ SGD with momentum 0.9 and weight decay, the learning rate in one cycle. The fold
     last.safetensors, best.safetensors   the weights at the end, and those with the highest test accuracy
     checkpoint.safetensors               all that going on needs, after every epoch and at Ctrl-C
     run.csv                              a row per epoch
-    curves.png, mistakes.png             two pictures, where matplotlib is installed
+    curves.png, mistakes.png, ...        five pictures, where matplotlib is installed (``examples/pictures.py``)
 
 Exit code 0: trained; 130: interrupted, the checkpoint is written; 1: the run failed; 2: wrong options.
 """
@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 import numpy as np
 from digits import DATASETS, ROOT, load_data
 from lenet import VARIANTS
-from pictures import CURVES, MISTAKES, draw_curves, draw_mistakes
+from pictures import CONFUSION, CURVES, MISTAKES, PICTURES, draw_confusion, draw_curves, draw_mistakes, draw_network
 from training import BEST, CHECKPOINT, LAST, RECORD, DivergedError, Run
 
 import minidl
@@ -180,7 +180,7 @@ def train(run: Run, stop: Any) -> int:
     """Train, draw, sum up; returns the exit code."""
     run.out.mkdir(parents=True, exist_ok=True)
     print(describe(run))
-    for name in (CURVES, MISTAKES):
+    for name in PICTURES:
         (run.out / name).unlink(missing_ok=True)
     run.train(stop)
     if run.finished:
@@ -201,17 +201,19 @@ def describe(run: Run) -> str:
 
 
 def draw(run: Run) -> str:
-    """Draw the two pictures where that is possible; a line about them."""
+    """Draw the pictures where that is possible; a line about them."""
     if importlib.util.find_spec("matplotlib") is None:
         return "no pictures: matplotlib is not installed (pip install matplotlib)"
     title = f"LeNet-5 ({run.options['variant']}) on {run.options['data']}"
     accuracy = f"{100 * run.history[-1]['test_accuracy']:.2f} % of {len(run.test_set):,} test images right"
-    draw_curves(run.out / CURVES, f"{title}: {accuracy}", run.history, run.losses, run.rates, len(run.loader))
+    draw_curves(run.out / CURVES, f"{title}: {accuracy}", run.history, run.losses, run.rates)
     beliefs = minidl.softmax(run.predict(), 1).cpu().numpy()
     data = run.test_set
     classes = [name.split(" - ")[0] for name in data.classes]
     draw_mistakes(run.out / MISTAKES, title, np.asarray(data.data), np.asarray(data.targets), beliefs, classes)
-    return f"{CURVES}, {MISTAKES}"
+    draw_confusion(run.out / CONFUSION, np.asarray(data.targets), beliefs, classes)
+    draw_network(run.out, run.net.cpu(), minidl.as_tensor(data.fetch(range(1))[0]), classes)
+    return ", ".join(PICTURES)
 
 
 def summary(run: Run, pictures: str) -> str:

@@ -186,7 +186,7 @@ bool = NAMES["bool"]
 clip, concat, subtract, multiply, divide, negative, absolute = clamp, cat, sub, mul, div, neg, abs
 
 if TYPE_CHECKING:
-    from minidl import backends, compiler, cuda, datasets, nn, optim, serialization, utils
+    from minidl import backends, compiler, cuda, datasets, explain, nn, optim, serialization, utils
     from minidl._printing import set_printoptions
     from minidl.backends.cuda import get_float32_matmul_precision, set_float32_matmul_precision
     from minidl.compiler import compile
@@ -198,6 +198,7 @@ else:
         "compiler": "minidl.compiler",
         "cuda": "minidl.cuda",
         "datasets": "minidl.datasets",
+        "explain": "minidl.explain",
         "get_float32_matmul_precision": "minidl.backends.cuda",
         "load": "minidl.serialization",
         "nn": "minidl.nn",

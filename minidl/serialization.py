@@ -54,7 +54,7 @@ def save(obj: Any, f: str | os.PathLike[str]) -> None:
     tree = packer.pack(obj, ())
     arrays = packer.arrays
     content = json.dumps({"version": VERSION, "crc32": _checksum(arrays), "object": tree}, separators=(",", ":"))
-    _write_whole(target, to_bytes(arrays, metadata={"format": "pt", "minidl": content}))
+    write_whole(target, to_bytes(arrays, metadata={"format": "pt", "minidl": content}))
 
 
 def load(f: str | os.PathLike[str], map_location: Any = None, *, weights_only: bool = True) -> Any:
@@ -187,7 +187,7 @@ def _checksum(arrays: dict[str, np.ndarray]) -> int:
     return crc32
 
 
-def _write_whole(target: str, content: bytes) -> None:
+def write_whole(target: str, content: bytes) -> None:
     """Make ``content`` the file ``target`` in one move, after it has reached the disk."""
     folder, name = os.path.split(target)
     part = os.path.join(folder, f".{name}.{os.getpid()}.part")

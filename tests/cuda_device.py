@@ -1,4 +1,12 @@
-"""The GPU that the tests compute on: the real one where ``MINIDL_TEST_GPU=real`` says so, else the emulated one."""
+"""The GPU that the tests compute on: the real one where ``MINIDL_TEST_GPU=real`` says so, else the emulated one.
+
+Of the emulated one ``MINIDL_TEST_GPU`` may name other ways, several with commas between them:
+
+    ptx             kernels as NVIDIA's nvcc makes them, inline PTX included, instead of g++
+    stand-in        over the stand-in for PyCUDA, also where PyCUDA is built
+    order=2         threads at random (0 forward, 1 backward) also where a test does not ask for it
+    lazy=2          streams work at random times (0 at once, 1 as late as they may)
+"""
 
 from __future__ import annotations
 
@@ -21,7 +29,12 @@ REAL = os.environ.get("MINIDL_TEST_GPU") == "real"
 @functools.cache
 def emulation() -> Any:
     """What steers the emulated GPU; raises ``CannotEmulateError`` where it cannot be built."""
-    return cuda_emulation.load(total_memory=8 << 30)
+    words = [word for word in os.environ.get("MINIDL_TEST_GPU", "").split(",") if word]
+    settings = {name: int(value) for name, equals, value in (word.partition("=") for word in words) if equals}
+    unknown = {word for word in words if "=" not in word} - {"ptx", "stand-in"}
+    if unknown or settings.keys() - {"order", "lazy", "seed"}:
+        raise ValueError(f"MINIDL_TEST_GPU={','.join(words)}: it knows real, ptx, stand-in, order=, lazy= and seed=")
+    return cuda_emulation.load(total_memory=8 << 30, ptx="ptx" in words, stand_in="stand-in" in words, **settings)
 
 
 @functools.cache
@@ -46,6 +59,16 @@ def order(number: int) -> Iterator[None]:
         yield
     else:
         with emulation().configured(order=number):
+            yield
+
+
+@contextlib.contextmanager
+def lazy(number: int) -> Iterator[None]:
+    """Let streams work 0 at once, 1 as late as they may, 2 at random times; those of a real GPU have their own."""
+    if REAL:
+        yield
+    else:
+        with emulation().configured(lazy=number):
             yield
 
 

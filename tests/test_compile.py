@@ -362,6 +362,18 @@ def test_the_reason_is_that_of_the_latest_call():
     assert run.fallback_reason is None and run.device_calls == ["mul"]
 
 
+def test_a_compiled_step_inside_another_is_a_part_of_it():
+    inner = minidl.compile(lambda x: x * 2)
+    outer = minidl.compile(lambda x: inner(x) + 1)
+    for i in range(6):
+        assert outer(minidl.full((3,), float(i))).tolist() == [2.0 * i + 1] * 3
+    assert outer.fallback_reason is None and outer.device_calls == ["mul", "add"]
+    assert inner.fallback_reason == "it is a part of another compiled step, which is being recorded"
+    for i in range(4):
+        assert inner(minidl.full((3,), float(i))).tolist() == [2.0 * i] * 3
+    assert inner.fallback_reason is None
+
+
 WHOLE = minidl.arange(40.0).reshape(20, 2)
 LAYER = nn.Linear(3, 3)
 SHARED = {

@@ -269,6 +269,41 @@ def test_a_graph_is_captured_updated_and_replayed(driver, module, emulation):
     assert library.cuGraphExecDestroy(executable) == 0
 
 
+def test_a_capture_tells_its_newest_node_and_leaves_the_default_stream_alone(driver, module, emulation):
+    """The node that the next work depends on, whose parameters are then replaced; the stream does not block others."""
+    library, stream, default = emulation.library, driver.Stream(1), driver.Stream()
+    x, y = on_device(driver, np.ones(8, np.float32)), on_device(driver, np.ones(8, np.float32))
+    driver.memcpy_htod(module.get_global("factors")[0], np.full(4, 2, np.float32))
+    kernel = module.get_function("scale_by_constant").prepare("P")
+    graph, executable, count = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_size_t()
+    status, found, nodes = ctypes.c_int(), ctypes.c_void_p(), ctypes.POINTER(ctypes.c_void_p)()
+
+    def ask(handle):
+        assert library.cuStreamGetCaptureInfo_v2(handle, ctypes.byref(status), None, ctypes.byref(found),
+                                                 ctypes.byref(nodes), ctypes.byref(count)) == 0
+        return status.value, count.value
+
+    handle = ctypes.c_void_p(stream.handle)
+    assert ask(handle) == (0, 0)
+    assert library.cuStreamBeginCapture_v2(handle, 2) == 0
+    assert ask(handle) == (1, 0)
+    kernel.prepared_async_call((1, 1), (8, 1, 1), stream, x)
+    assert ask(handle) == (1, 1)
+    node = ctypes.c_void_p(nodes[0])
+    assert ask(ctypes.c_void_p(default.handle)) == (0, 0)
+    kernel.prepared_call((1, 1), (8, 1, 1), y)
+    assert numbers(driver, y, 8, np.float32)[0] == 2
+    assert library.cuStreamEndCapture(handle, ctypes.byref(graph)) == 0
+    assert library.cuGraphInstantiateWithFlags(ctypes.byref(executable), graph, ctypes.c_ulonglong(0)) == 0
+    told = (ctypes.c_byte * 72)()
+    assert library.cuGraphKernelNodeGetParams_v2(node, told) == 0
+    assert library.cuGraphExecKernelNodeSetParams_v2(executable, node, told) == 0
+    assert library.cuGraphLaunch(executable, handle) == 0
+    stream.synchronize()
+    assert numbers(driver, x, 8, np.float32)[0] == 2
+    assert library.cuGraphExecDestroy(executable) == 0 and library.cuGraphDestroy(graph) == 0
+
+
 def test_a_capture_of_two_streams_must_be_joined(driver, module, emulation):
     library, first, second = emulation.library, driver.Stream(), driver.Stream()
     fork, join = driver.Event(), driver.Event()

@@ -111,12 +111,13 @@ def test_pinned_memory():
 
 def test_a_copy_from_pinned_memory_is_not_waited_for_and_keeps_its_source():
     gpu = emulated()
-    with gpu.configured(lazy=1):     # the copy is done as late as it may be
+    with gpu.configured(lazy=1), minidl.cuda.stream(minidl.cuda.Stream()):  # the copy is done as late as it may be
         pinned = minidl.arange(1000.0).pin_memory()
         there = pinned.to("cuda", non_blocking=True)
         del pinned
         gc.collect()
-        assert there.cpu().tolist() == list(range(1000))
+        other = minidl.zeros(1000).pin_memory()
+        assert there.cpu().tolist() == list(range(1000)) and other.sum().item() == 0
 
 
 # ---- streams and events ----------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_a_copy_from_pinned_memory_is_not_waited_for_and_keeps_its_source():
 def test_streams_wait_for_each_other(lazy):
     side = minidl.cuda.Stream()
     assert minidl.cuda.current_stream() == minidl.cuda.default_stream() != side
-    with cuda_device.emulation().configured(lazy=lazy):
+    with cuda_device.lazy(lazy):
         x = minidl.full((100,), 2.0, device="cuda")
         side.wait_stream(minidl.cuda.current_stream())
         with minidl.cuda.stream(side):
@@ -136,7 +137,8 @@ def test_streams_wait_for_each_other(lazy):
         y.record_stream(minidl.cuda.current_stream())
         assert (y + x).tolist() == [8.0] * 100
     side.synchronize()
-    assert side.query() and minidl.cuda.current_stream() == minidl.cuda.default_stream()
+    assert side.query() and minidl.cuda.default_stream().query()
+    assert minidl.cuda.current_stream() == minidl.cuda.default_stream()
 
 
 def test_events_measure():

@@ -8,30 +8,11 @@ import pytest
 
 import minidl
 from minidl import nn
-from minidl._ext.device_pool import DevicePool
 from minidl.datasets import EmbeddedDigits
 
 pytestmark = pytest.mark.cuda
 
 BATCH = 8
-
-
-@pytest.fixture
-def strict():
-    """Products of float32 in float32, as the CPU has them."""
-    before = minidl.backends.cudnn.allow_tf32
-    minidl.backends.cudnn.allow_tf32 = False
-    yield
-    minidl.backends.cudnn.allow_tf32 = before
-
-
-@pytest.fixture
-def pooled(gpu):
-    """The pool as users have it, which keeps blocks."""
-    before = gpu.runtime.pool
-    gpu.runtime.pool = DevicePool(gpu.runtime._take)
-    yield
-    gpu.runtime.pool = before
 
 
 def lenet():

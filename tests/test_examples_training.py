@@ -267,20 +267,21 @@ def test_says_where_matplotlib_is_missing(monkeypatch):
 def test_pictures(monkeypatch, tmp_path):
     pytest.importorskip("matplotlib")
     monkeypatch.syspath_prepend(EXAMPLES)
-    pictures = importlib.import_module("pictures")
+    pictures, lenet = importlib.import_module("pictures"), importlib.import_module("lenet")
     keys = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
     history = [{"epoch": epoch, **dict.fromkeys(keys, 0.5)} for epoch in (1, 2)]
-    pictures.draw_curves(tmp_path / "curves.png", "title", history, [2.0, 1.0, 0.5, 0.2], [0.1] * 4, 2)
+    pictures.draw_curves(tmp_path / pictures.CURVES, "title", history, [2.0, 1.0, 0.5, 0.2], [0.1] * 4)
     labels = np.arange(30) % 10
     beliefs = np.full((30, 10), 0.01, np.float32)
     beliefs[np.arange(30), labels] = 0.91
     beliefs[:3] = np.roll(beliefs[:3], 1, axis=1)  # three are wrong
-    images = np.zeros((30, 28, 28), np.uint8)
-    wrong = pictures.draw_mistakes(tmp_path / "mistakes.png", "title", images, labels, beliefs, list("0123456789"))
-    assert wrong == 3
-    for name in ("curves.png", "mistakes.png"):
+    images, classes = np.zeros((30, 28, 28), np.uint8), list("0123456789")
+    pictures.draw_mistakes(tmp_path / pictures.MISTAKES, "title", images, labels, beliefs, classes)
+    pictures.draw_confusion(tmp_path / pictures.CONFUSION, labels, beliefs, classes)
+    pictures.draw_network(tmp_path, lenet.lenet5(minidl.nn), minidl.zeros(1, 1, 28, 28), classes)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(pictures.PICTURES)
+    for name in pictures.PICTURES:
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
-    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_whole_file_keeps_the_old_one_when_writing_fails(monkeypatch, tmp_path):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from minidl.geometry import adaptive_pool2d_size, avg_pool2d_geometry, conv2d_geometry, max_pool2d_geometry
+from minidl.geometry import adaptive_pool_size, avg_pool2d_geometry, conv2d_geometry, max_pool2d_geometry
 
 X = (8, 4, 32, 32)
 W = (16, 4, 3, 3)
@@ -109,7 +109,7 @@ def test_avg_pool2d_divisor_error():
 
 @pytest.mark.parametrize(("size", "expected"), [(3, (3, 3)), ((None, 2), (7, 2)), ([4, None], (4, 9)), (0, (0, 0))])
 def test_adaptive_size(size, expected):
-    assert adaptive_pool2d_size("adaptive_avg_pool2d", (2, 3, 7, 9), size) == expected
+    assert adaptive_pool_size("adaptive_avg_pool2d", (2, 3, 7, 9), size) == expected
 
 
 @pytest.mark.parametrize(("shape", "size", "kind"), [
@@ -117,7 +117,7 @@ def test_adaptive_size(size, expected):
     ((2, 3, 0, 9), 2, RuntimeError), ((2, 3, 7, 9), 2.0, TypeError)])
 def test_adaptive_errors(shape, size, kind):
     with pytest.raises(kind, match=r"^adaptive_avg_pool2d: "):
-        adaptive_pool2d_size("adaptive_avg_pool2d", shape, size)
+        adaptive_pool_size("adaptive_avg_pool2d", shape, size)
     torch = pytest.importorskip("torch")
     with pytest.raises(kind):
         torch.nn.functional.adaptive_avg_pool2d(torch.zeros(shape), size)

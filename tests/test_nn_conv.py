@@ -168,6 +168,11 @@ def test_options_that_cannot_be(options, message):
         nn.Conv2d(4, 6, 3, **options)
 
 
+def test_groups_that_do_not_divide_are_explained():
+    with pytest.raises(ValueError, match="5 / 2 = 2, remainder 1; each group has as many of the 4 input"):
+        nn.Conv2d(4, 5, 3, groups=2)
+
+
 @pytest.mark.parametrize(("options", "message"), OPTIONS)
 def test_options_that_cannot_be_in_pytorch(torch, options, message):
     with pytest.raises(ValueError, match=message):

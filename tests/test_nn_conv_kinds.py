@@ -237,8 +237,9 @@ CALLS = {
     "negative": (lambda: F.conv_transpose1d(ones(2, 3, 4), ones(3, 4, 3), output_padding=-1), RuntimeError,
                  "conv_transpose1d: output_padding must be at least 0, got -1"),
     "no pixels": (lambda: F.conv_transpose1d(ones(2, 3, 2), ones(3, 4, 2), padding=2), RuntimeError,
-                  "conv_transpose1d: input (2, 3, 2) is 2 long and would become (2 - 1) * 1 (stride) - 2 * 2 (padding) "
-                  "+ 2 (kernel) + 0 (output_padding) = -1; use less padding or a larger input"),
+                  "conv_transpose1d: input (2, 3, 2) is 2 long and would become (size - 1) * stride - 2 * padding + "
+                  "dilation * (kernel - 1) + output_padding + 1 = (2 - 1) * 1 - 2 * 2 + 1 * (2 - 1) + 0 + 1 = -1; use "
+                  "less padding or a larger input"),
     "empty": (lambda: F.conv_transpose1d(ones(2, 3, 0), ones(3, 4, 2)), RuntimeError,
               "conv_transpose1d: input (2, 3, 0) is empty; only N may be 0"),
     "same": (lambda: F.conv_transpose2d(ones(2, 3, 4, 4), ones(3, 4, 3, 3), padding="same"), TypeError,
@@ -250,8 +251,9 @@ CALLS = {
     "stride": (lambda: F.conv1d(ones(2, 3, 8), ones(4, 3, 3), stride=(1, 2)), RuntimeError,
                "conv1d: stride must be one integer, got (1, 2)"),
     "short": (lambda: F.conv1d(ones(2, 3, 2), ones(4, 3, 3)), RuntimeError,
-              "conv1d: input (2, 3, 2) is 2 + 0 (padding) = 2 long, too small for a kernel of 3; use a larger input, "
-              "more padding or a smaller kernel"),
+              "conv1d: input (2, 3, 2) is 2 + 0 (padding) = 2 long, too small for a kernel of 3; the output would "
+              "be (2 + 0 + 0 - 1 * (3 - 1) - 1) // 1 + 1 = 0 long; use a larger input, more padding or a smaller "
+              "kernel"),
     "dtype": (lambda: F.conv_transpose2d(ones(2, 3, 4, 4).double(), ones(3, 4, 3, 3)), RuntimeError,
               "conv_transpose2d: input has dtype minidl.float64, weight has dtype minidl.float32; convert one with "
               ".to(...)"),

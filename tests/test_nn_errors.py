@@ -71,15 +71,18 @@ MESSAGES = {
     "conv too small": (
         lambda: Deep()(minidl.ones(1, 3, 2, 9)), RuntimeError,
         "Deep.features.0 (Conv2d): conv2d: input (1, 3, 2, 9) is 2 + 0 (padding) = 2 high, too small for a kernel of "
-        "3; use a larger input, more padding or a smaller kernel"),
+        "3; the output would be (2 + 0 + 0 - 1 * (3 - 1) - 1) // 1 + 1 = 0 high; use a larger input, more padding or a "
+        "smaller kernel"),
     "pool too small": (
         lambda: linear_after(nn.MaxPool2d(4))(minidl.ones(1, 3, 8, 2)), RuntimeError,
         "Sequential.0 (MaxPool2d): max_pool2d: input (1, 3, 8, 2) is 2 + 2 * 0 (padding) = 2 wide, too small for a "
-        "window of 4; use a larger input or a smaller kernel_size"),
+        "window of 4; the output would be (2 + 0 + 0 - 1 * (4 - 1) - 1) // 4 + 1 = 0 wide; use a larger input or a "
+        "smaller kernel_size"),
     "average pool too small": (
         lambda: linear_after(nn.AvgPool2d(4))(minidl.ones(1, 3, 8, 2)), RuntimeError,
         "Sequential.0 (AvgPool2d): avg_pool2d: input (1, 3, 8, 2) is 2 + 2 * 0 (padding) = 2 wide, too small for a "
-        "window of 4; use a larger input or a smaller kernel_size"),
+        "window of 4; the output would be (2 + 0 + 0 - 1 * (4 - 1) - 1) // 4 + 1 = 0 wide; use a larger input or a "
+        "smaller kernel_size"),
     "pool dimensions": (
         lambda: linear_after(nn.MaxPool2d(2))(minidl.ones(3, 8)), RuntimeError,
         "Sequential.0 (MaxPool2d): max_pool2d: expected 3D (C, H, W) or 4D (N, C, H, W) input, but got input of "
@@ -153,7 +156,7 @@ def test_the_traceback_shows_where_it_happened():
     assert issubclass(nn.ShapeError, RuntimeError)
     assert caught.value.__suppress_context__
     functions = [entry.name for entry in caught.traceback]
-    assert functions[-1] == "_conv_geometry"
+    assert functions[-1] == "_conv_windows"
     assert sum(name.endswith("__call__") for name in functions) == 3
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value)

@@ -40,6 +40,7 @@ cdef class Block:
 
 
 @cython.final
+@cython.no_gc_clear         # blocks in the same garbage still come back to it
 cdef class DevicePool:
     """Blocks of device memory by stream and size.
 

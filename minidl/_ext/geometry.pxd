@@ -1,4 +1,4 @@
-"""The geometries of minidl/geometry.py as C structs: the same fields in the same order, read from ``packed``."""
+"""The geometries of minidl/geometry/layouts.py as C structs: the same fields in the same order, read from ``packed``."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 

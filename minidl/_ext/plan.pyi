@@ -15,7 +15,9 @@ class Call:
         arguments: tuple[Any, ...],
         keywords: dict[str, Any],
         place: int,
+        takes: bool,
         copies: tuple[tuple[int, np.ndarray], ...],
+        varies: bool,
     ) -> None: ...
     @property
     def name(self) -> str: ...
@@ -28,16 +30,26 @@ class Call:
     @property
     def place(self) -> int: ...
     @property
+    def takes(self) -> bool: ...
+    @property
+    def varies(self) -> bool: ...
+    @property
     def copies(self) -> tuple[tuple[int, np.ndarray], ...]: ...
 
 class Input:
+    def __init__(self, tensor: Tensor, rest: Any, *more: Any) -> None: ...
+    @property
+    def rest(self) -> Any: ...
+
+class InputInPlace(Input):
     def __init__(self, tensor: Tensor, rest: np.ndarray, views: list[np.ndarray], offsets: list[int]) -> None: ...
 
 class Plan:
     def __init__(
         self,
         calls: list[Call],
-        arrays: list[np.ndarray | None],
+        arrays: list[Any],
+        repeater: Any,
         inputs: list[Any],
         fields: list[Any],
         tensors: list[Any],
@@ -50,4 +62,4 @@ class Plan:
     def takes(self, values: list[Any]) -> bool: ...
     def run(self, values: list[Any]) -> Any: ...
 
-def copy_out(array: np.ndarray, backend: Any) -> Tensor: ...
+def copy_out(array: np.ndarray) -> np.ndarray: ...

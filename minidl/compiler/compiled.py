@@ -13,7 +13,7 @@ from minidl._ext.plan import Plan
 from minidl._tensor import Tensor
 from minidl.autograd import is_grad_enabled
 from minidl.compiler.planning import made_plan
-from minidl.compiler.recording import CannotRepeatError, Recording, difference, finish, recording
+from minidl.compiler.recording import CannotRepeatError, Recording, difference, finish, is_recording, recording
 from minidl.nn.module import Module
 
 _RUNS_BEFORE_RECORDING = 1  # in which optimizers and caches fill up
@@ -53,6 +53,9 @@ class Compiled:
         return f"compile({self._function!r})"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if is_recording():
+            self.fallback_reason = "it is a part of another compiled step, which is being recorded"
+            return self._function(*args, **kwargs)
         # which names were given is a value like others: a plan is for them alone
         values = [*args, *kwargs.values(), ", ".join(kwargs)] if kwargs else list(args)
         if not self._lock.acquire(blocking=False):
@@ -159,8 +162,8 @@ def _unfit(values: list[Any], tensors: list[Tensor]) -> str | None:
         return "none of its arguments is a tensor"
     if any(not isinstance(value, (Tensor, bool, int, float, str, type(None))) for value in values):
         return "its arguments are not all tensors, numbers, texts or None"
-    if any(tensor.is_cuda for tensor in tensors):
-        return "a step on a GPU cannot be recorded yet"
+    if len({tensor.device for tensor in tensors}) > 1:
+        return "its arguments are on several devices; copy them to one before the call"
     if any(not tensor.is_contiguous() for tensor in tensors):
         return "an argument is not contiguous in memory; pass x.contiguous()"
     if any(tensor.requires_grad for tensor in tensors):
@@ -204,6 +207,12 @@ def compile(fn: Callable[..., Any]) -> Compiled:
     the arguments (each is recorded apart).  What may not, because Python does not run again: printing, counting,
     control flow that depends on anything but the arguments; a schedule is stepped outside.  Where a recording shows
     that a step cannot be repeated, it runs as written and a ``RuntimeWarning`` says why; so does ``fallback_reason``.
+
+    On a GPU the kernels of a step become one CUDA graph (https://docs.nvidia.com/cuda/cuda-c-programming-guide, "CUDA
+    Graphs"): arguments are copied to where it reads them, it is launched, results are copied out, and Python waits for
+    nothing.  All arguments have to be on one GPU; a step may not move data between devices.  What may change and what
+    not is the same.  The bits are those of the step as written, but for what is fused: float32 to 1e-5 of the largest
+    number, float64 to 1e-12.  A class out of range is no exception there: the loss is NaN.
 
     An argument may not lie in memory that the step also reads in another way, such as that of a weight.  Returned
     tensors are copies without history.  The gradients in ``.grad`` are overwritten by the next call.

@@ -7,6 +7,8 @@
 What lies between is then never written to memory, and the pooling keeps one byte per window instead of an index.  A
 recording tells who reads what, so that this is done only where nobody else reads what is left out, where nothing writes
 to an argument meanwhile, and where the device says ``can_fuse_conv2d``; the bits are those of the single calls.
+
+Where the device has it, the end of a classifier becomes one call too (``chains.py``).
 """
 
 from __future__ import annotations
@@ -17,39 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from minidl._ext import storage
+from minidl.compiler.chains import Chain, found_chains
 from minidl.compiler.recording import Place, Recorded, Recording
-
-Root = tuple[str, int]
-
-
-def places_in(value: Any) -> list[Place]:
-    """Every place in nested tuples, lists and dicts."""
-    if isinstance(value, Place):
-        return [value]
-    if type(value) is dict:
-        return [place for each in value.values() for place in places_in(each)]
-    if type(value) in (tuple, list):
-        return [place for each in value for place in places_in(each)]
-    return []
-
-
-def root(place: Place) -> Root:
-    """The memory that a place is in."""
-    return place.kind, place.number
-
-
-def moved(value: Any, to: dict[Root, int]) -> Any:
-    """``value`` with the places in other new memory; what holds none, such as a parameter group, stays itself."""
-    if not places_in(value):
-        return value
-    if isinstance(value, Place):
-        return dataclasses.replace(value, kind="new", number=to[root(value)]) if root(value) in to else value
-    if type(value) in (tuple, list):
-        return type(value)(moved(each, to) for each in value)
-    if type(value) is dict:
-        return {key: moved(each, to) for key, each in value.items()}
-    return value
+from minidl.compiler.use import Readers, Root, moved, places_in, root, tried_call, writes_to
 
 
 @dataclasses.dataclass
@@ -72,32 +44,6 @@ class Block:
     def backward(self) -> list[int]:
         """The calls of the backward pass."""
         return [number for number in (self.unpool, self.unrelu, self.input, self.weight, self.bias) if number >= 0]
-
-
-class Readers:
-    """Who reads which memory."""
-
-    def __init__(self, calls: list[Recorded], kept: list[Place]) -> None:
-        self.calls = calls
-        self.kept = {root(place) for place in kept}
-        self.readers: dict[Root, list[int]] = {}
-        for number, call in enumerate(calls):
-            for memory in {root(place) for place in places_in((call.arguments, call.keywords))}:
-                self.readers.setdefault(memory, []).append(number)
-
-    def of(self, place: Any) -> list[int] | None:
-        """The calls that read all of this new memory, or None if others may."""
-        if not isinstance(place, Place) or place.kind != "new" or root(place) in self.kept:
-            return None
-        return self.readers.get(root(place), [])
-
-    def only(self, place: Any, *names: str) -> dict[str, int] | None:
-        """Name -> call, if nobody but one call of each of these names reads it; not all have to."""
-        numbers = self.of(place)
-        if numbers is None:
-            return None
-        found = {self.calls[number].name: number for number in numbers}
-        return found if len(found) == len(numbers) and set(found) <= set(names) else None
 
 
 def found_blocks(calls: list[Recorded], kept: list[Place], can_fuse: Callable[[Any, bool], bool]) -> list[Block]:
@@ -157,12 +103,7 @@ def _with_backward(block: Block, calls: list[Recorded], readers: Readers, unpool
 def _undisturbed(block: Block, calls: list[Recorded]) -> bool:
     """Whether nothing writes to the convolution's arguments before the last call that reads them."""
     arguments = {root(place) for place in places_in(calls[block.conv].arguments)}
-    for call in calls[block.conv : max(block.forward() + block.backward()) + 1]:
-        if call.name == "optimizer step":
-            return False
-        if call.name.endswith("_") and arguments & {root(place) for place in places_in(call.arguments[:1])}:
-            return False
-    return True
+    return not writes_to(calls[block.conv : max(block.forward() + block.backward()) + 1], arguments)
 
 
 class Fusion:
@@ -176,6 +117,9 @@ class Fusion:
         if hasattr(backend, "can_fuse_conv2d"):
             for block in found_blocks(calls, kept, backend.can_fuse_conv2d):
                 gone |= self._put_together(block, calls)
+        if hasattr(backend, "can_fuse_perceptron"):
+            for chain in found_chains(calls, kept, backend.can_fuse_perceptron):
+                gone |= self._put_chain_together(chain, calls)
         self.calls = [
             dataclasses.replace(call, arguments=moved(call.arguments, self.to), keywords=moved(call.keywords, self.to),
                                 result=moved(call.result, self.to))
@@ -207,36 +151,26 @@ class Fusion:
             gone.discard(first)
         return gone
 
+    def _put_chain_together(self, chain: Chain, calls: list[Recorded]) -> set[int]:
+        """Let the call of the loss stand for the chain; returns the others."""
+        layers = [calls[step.linear].arguments for step in chain.steps]
+        _, target, _, ignore_index, reduction, _ = calls[chain.loss].arguments
+        first = chain.steps[0]
+        made = self._call("perceptron", (
+            layers[0][0], tuple(weight for _, weight, _ in layers), tuple(bias for *_, bias in layers), target,
+            ignore_index, reduction, first.input >= 0), chain.loss, calls)
+        loss, grad_input, *grads = made.result
+        self._stands_for(loss, calls[chain.loss].result[0])
+        numbers = [first.input, *(number for step in chain.steps for number in (step.weight, step.bias))]
+        for place, number in zip((grad_input, *grads), numbers, strict=True):
+            if number >= 0:
+                self._stands_for(place, calls[number].result)
+        return chain.gone()
+
     def _stands_for(self, place: Place, before: Place) -> None:
         self.to[root(before)] = place.number
 
     def _call(self, name: str, arguments: tuple[Any, ...], number: int, calls: list[Recorded]) -> Recorded:
         """Put a device function in place of a call."""
-        self.calls[number] = recorded_call(self.record, name, getattr(self.backend, name), arguments)
+        self.calls[number] = tried_call(self.record, name, getattr(self.backend, name), arguments)
         return self.calls[number]
-
-
-def recorded_call(record: Recording, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Recorded:
-    """A call that was not recorded: made on zeros that lie as its arguments do, to see which memory it takes."""
-    entries = record.script.entries
-    with storage.AllocationScript() as script:
-        zeros = [_zeros_like(each) if isinstance(each, Place) else each for each in arguments]
-        result = function(*zeros)
-        first = len(entries)
-
-        def place(array: np.ndarray) -> Place:
-            owner: Any = array.base
-            return Place("new", first + script.numbers[owner.address], 0, array.shape, array.strides, array.dtype)
-
-        parts = [None if each is None else place(each) for each in (result if type(result) is tuple else (result,))]
-    entries.extend(script.entries)
-    return Recorded(name, function, arguments, {}, tuple(parts) if type(result) is tuple else parts[0], first,
-                    len(entries))
-
-
-def _zeros_like(place: Place) -> np.ndarray:
-    """An array with the shape and strides of a place."""
-    steps = [(size - 1) * stride for size, stride in zip(place.shape, place.strides, strict=True) if size]
-    before, behind = (sum(step for step in steps if (step < 0) == negative) for negative in (True, False))
-    memory = np.zeros(behind - before + place.dtype.itemsize, np.uint8)
-    return np.ndarray(place.shape, place.dtype, memory, -before, place.strides)

@@ -5,7 +5,7 @@ A convolution with ReLU and pooling that computes with an image per lane turns i
 results back.  Where nobody needs the way back (the codes are read by no one), and the result is read by nothing but
 convolutions of the same kind, it stays turned round between them:
 
-    conv2d_relu_max_pool2d -> conv2d_relu_max_pool2d -> linear    becomes    conv2d_relu_max_pool2d_lanes, twice
+    conv2d_relu_max_pool2d -> conv2d_relu_max_pool2d -> linear   becomes   conv2d_relu_max_pool2d_lanes, twice
 
 The first is given images as they lie, (N, C, H, W), the last gives them back so; between them lie (vectors, C, H, W,
 lanes).  What is left alone is as it was: a result that is returned, used otherwise or changed in place, a shape for
@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 
 from minidl._ext.storage import Storage
-from minidl.compiler.fusion import Readers, Root, moved, places_in, recorded_call, root
 from minidl.compiler.recording import Place, Recorded, Recording
+from minidl.compiler.use import Readers, Root, moved, places_in, root, tried_call
 
 _NAME = "conv2d_relu_max_pool2d"
 
@@ -57,7 +57,7 @@ class Layouts:
         inside: dict[Place, Place] = {}  # result as it was -> as it is kept
         for number in chosen:
             input, weight, bias, geometry = calls[number].arguments
-            made = recorded_call(record, f"{_NAME}_lanes", getattr(backend, f"{_NAME}_lanes"), (
+            made = tried_call(record, f"{_NAME}_lanes", getattr(backend, f"{_NAME}_lanes"), (
                 inside.get(input, input), weight, bias, geometry, input in inside, number in stays))
             self.calls[number] = made
             output = calls[number].result[0]
@@ -80,7 +80,7 @@ class Layouts:
             storage, array = record.outside[weight.number], record.outside_arrays[weight]
             if input.dtype == np.float32 and isinstance(storage, Storage) and backend.can_keep_conv2d_weight(
                     storage, array, geometry):
-                made = recorded_call(record, "conv2d_kept", backend.conv2d_kept, (
+                made = tried_call(record, "conv2d_kept", backend.conv2d_kept, (
                     input, bias, backend.kept_conv2d_weight(storage, array, geometry)))
                 self.to[root(call.result)] = made.result.number
                 self.calls[number] = made

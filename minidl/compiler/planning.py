@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 
 from minidl._ext import core, storage
-from minidl._ext.plan import Call, Input, Plan
+from minidl._ext.plan import Call, Input, InputInPlace, Plan
 from minidl._tensor import Tensor
-from minidl.compiler.fusion import Fusion, places_in
+from minidl.compiler.fusion import Fusion
 from minidl.compiler.layouts import Layouts
-from minidl.compiler.recording import CannotRepeatError, Place, Recorded, Recording
-
-_ALIGN = 64  # bytes: a cache line, and the widest vector
+from minidl.compiler.recording import VARYING, CannotRepeatError, Place, Recorded, Recording
+from minidl.compiler.use import places_in
 
 
 def is_view(call: Recorded) -> bool:
@@ -34,7 +33,7 @@ class Layout:
     """Where the arrays of a recording lie: offsets into one block, and the arrays themselves on demand."""
 
     def __init__(self, record: Recording, calls: list[Recorded], kept: list[Place]) -> None:
-        self.record = record
+        self.record, self.device = record, record.device
         births: dict[tuple[str, int], int] = {}
         deaths: dict[tuple[str, int], int] = {}
         sizes: dict[tuple[str, int], int] = {}
@@ -57,38 +56,38 @@ class Layout:
                 if (place.kind, place.number) not in births:
                     raise CannotRepeatError("it returns or leaves behind memory that none of its ops has made")
                 deaths[place.kind, place.number] = len(calls)
-        self.offsets, self.bytes = packed(births, deaths, sizes)
-        self._block = storage.empty((max(self.bytes, 1),), np.dtype(np.uint8))
-        self._arrays: dict[Place, np.ndarray] = {}
-        self._inputs: dict[int, tuple[np.ndarray, list[np.ndarray], list[int]]] = {}
+        self.offsets, self.bytes = packed(births, deaths, sizes, self.device.align)
+        self._block = self.device.empty((max(self.bytes, 1),), np.dtype(np.uint8))
+        self._arrays: dict[Place, Any] = {}
+        self._inputs: dict[int, tuple[Any, list[Any], list[int]]] = {}
 
-    def array(self, place: Place) -> np.ndarray:
+    def array(self, place: Place) -> Any:
         """The array of the plan that stands for a place of the recording."""
         if place not in self._arrays:
             if place.kind == "outside":
                 self._arrays[place] = self.record.outside_arrays[place]
             elif place.kind == "input":
                 rest, views, offsets = self._inputs[place.number]
-                views.append(np.ndarray(place.shape, place.dtype, rest, place.offset, place.strides))
+                views.append(self.device.part(rest, place.offset, place.shape, place.strides, place.dtype))
                 offsets.append(place.offset)
                 self._arrays[place] = views[-1]
             else:
                 offset = self.offsets[place.kind, place.number] + place.offset
-                self._arrays[place] = np.ndarray(place.shape, place.dtype, self._block, offset, place.strides)
+                self._arrays[place] = self.device.part(self._block, offset, place.shape, place.strides, place.dtype)
         return self._arrays[place]
 
     def input(self, number: int, tensor: Tensor) -> Input:
         """Argument ``number`` of the step; the arrays that stand for it join as they are asked for."""
-        rest = storage.empty(tuple(tensor.shape), tensor._raw.dtype)
+        rest = self.device.empty(tuple(tensor.shape), tensor._raw.dtype)
         self._inputs[number] = rest, [], []
-        return Input(tensor, *self._inputs[number])
+        return (InputInPlace if self.device.on_host else Input)(tensor, *self._inputs[number])
 
-    def new(self, number: int) -> np.ndarray | None:
+    def new(self, number: int) -> Any:
         """What the allocator is to give out as array ``number``; None if no call asks for it."""
         if ("new", number) not in self.offsets:
             return None
         _, shape, dtype = self.record.script.entries[number]
-        return np.ndarray(shape, dtype, self._block, self.offsets["new", number])
+        return self.device.part(self._block, self.offsets["new", number], shape, None, dtype)
 
     def filled(self, value: Any) -> Any:
         """``value`` with the plan's array for each place."""
@@ -99,14 +98,16 @@ class Layout:
         return value
 
 
-def packed(births: dict[Any, int], deaths: dict[Any, int], sizes: dict[Any, int]) -> tuple[dict[Any, int], int]:
-    """An offset for each array such that none that are alive together overlap, and the bytes of the whole."""
+def packed(births: dict[Any, int], deaths: dict[Any, int], sizes: dict[Any, int],
+           align: int) -> tuple[dict[Any, int], int]:
+    """An offset, a multiple of ``align``, for each array such that none that are alive together overlap, and the bytes
+    of the whole."""
     offsets: dict[Any, int] = {}
     total = 0
     for name in sorted(sizes, key=lambda name: -sizes[name]):
-        size = -(-max(sizes[name], 1) // _ALIGN) * _ALIGN
+        size = -(-max(sizes[name], 1) // align) * align
         beside = sorted(
-            (offsets[other], offsets[other] + -(-max(sizes[other], 1) // _ALIGN) * _ALIGN)
+            (offsets[other], offsets[other] + -(-max(sizes[other], 1) // align) * align)
             for other in offsets if births[other] <= deaths[name] and births[name] <= deaths[other])
         offset = 0
         for start, end in beside:
@@ -130,15 +131,18 @@ def made_plan(record: Recording, inputs: list[Any], backend: Any) -> Plan:
     copied: set[int] = set()
     steps = [Call(call.name, call.function, layout.filled(call.arguments),
                   {key: layout.filled(each) for key, each in call.keywords.items()}, call.first,
-                  tuple(_copies(call, layout, copied))) for call in calls]
+                  call.first < call.last, tuple(_copies(call, layout, copied)), call.name in VARYING)
+             for call in calls]
     gradients = [(leaf, None if place is None else core.from_raw(layout.array(place), backend))
                  for leaf, place in grads if place is None or place.kind != "outside"]
     fields, tensors, changed = watched(record)
-    return Plan(steps, [layout.new(number) for number in range(len(record.script.entries))], expected, fields, tensors,
-                changed, gradients, _outputs(output, layout, backend))
+    arrays = [layout.new(number) for number in range(len(record.script.entries))]
+    repeater = record.device.repeater(steps, arrays, [each.rest for each in expected if isinstance(each, Input)])
+    return Plan(steps, arrays, repeater, expected, fields, tensors, changed, gradients,
+                _outputs(output, layout, backend))
 
 
-def _copies(call: Recorded, layout: Layout, copied: set[int]) -> Iterator[tuple[int, np.ndarray]]:
+def _copies(call: Recorded, layout: Layout, copied: set[int]) -> Iterator[tuple[int, Any]]:
     """What a function makes in NumPy's memory has to be brought to the place that the plan has for it."""
     results = enumerate(call.result) if type(call.result) is tuple else [(-1, call.result)]
     for position, place in results:
@@ -151,7 +155,7 @@ def _copies(call: Recorded, layout: Layout, copied: set[int]) -> Iterator[tuple[
 
 def watched(record: Recording) -> tuple[list[Any], list[Any], list[Any]]:
     """The Python state that the step depends on, as ``Plan`` takes it: fields, tensors, and what the step changes."""
-    fields: list[Any] = []
+    fields: list[Any] = [*record.device.settings()]
     tensors: dict[int, Tensor] = {}
     changed: dict[int, Any] = {}
     for module in record.modules.values():
@@ -182,7 +186,7 @@ def _outputs(output: Any, layout: Layout, backend: Any) -> Callable[[Any], Any]:
     """A function that puts together what the step returns, with a copy of each array."""
     if isinstance(output, Place):
         array = layout.array(output)
-        return lambda copy: copy(array, backend)
+        return lambda copy: core.from_raw(copy(array), backend)
     if type(output) in (tuple, list):
         kind, parts = type(output), [_outputs(each, layout, backend) for each in output]
         return lambda copy: kind(part(copy) for part in parts)

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from minidl import _random
+from minidl._devices.reference.repeating import Repeating
+from minidl._devices.registry import backend_of
 from minidl._ext import core
-from minidl._ext.storage import AllocationScript, Storage
 from minidl._tensor import Parameter, Tensor
 from minidl.nn.module import Module
 from minidl.optim.lr_scheduler import LRScheduler
@@ -26,7 +27,9 @@ from minidl.optim.optimizer import Optimizer
 
 _FILLS = ("uniform_", "normal_", "random_", "bernoulli_")
 _DRAWS = ("dropout_mask", "randperm")
+VARYING = {*_FILLS, *_DRAWS, "optimizer step"}  # calls that do something else each time
 _recording = threading.Lock()
+_recording_thread: int | None = None
 
 
 class CannotRepeatError(Exception):
@@ -66,12 +69,13 @@ class Recorded:
 
 @dataclass
 class Recording:
-    """What one run of a step did."""
+    """What one run of a step did on ``device``."""
 
-    script: AllocationScript = field(default_factory=AllocationScript)
+    device: Repeating = field(default_factory=Repeating)
+    script: Any = None
     calls: list[Recorded] = field(default_factory=list)
     outside: list[Any] = field(default_factory=list)  # owners of memory
-    outside_arrays: dict[Place, np.ndarray] = field(default_factory=dict)
+    outside_arrays: dict[Place, Any] = field(default_factory=dict)
     host: list[Place] = field(default_factory=list)
     modules: dict[int, Module] = field(default_factory=dict)
     optimizers: dict[int, Optimizer] = field(default_factory=dict)
@@ -83,27 +87,31 @@ class Recording:
     _kept: list[Any] = field(default_factory=list)  # so that no id is given twice
     _depth: int = 0
 
+    def __post_init__(self) -> None:
+        self.script = self.device.script()
+
     def refuse(self, reason: str) -> None:
         """Note the first reason why this step cannot be repeated."""
         self.refused = self.refused or reason
 
     # -- where arrays lie
 
-    def place(self, array: np.ndarray) -> Place:
+    def place(self, array: Any) -> Place:
         """The place of an array of this step."""
-        address = array.__array_interface__["data"][0]
+        address = self.device.address(array)
         root = core.memory_root(array)
         kind, number, start = self._memory(root, array)
         if kind == "input" and not start <= address <= start + self._input_bytes[number] - array.nbytes:
             self.refuse("it reads memory around an argument, which is a part of a larger tensor; pass a copy")
         return Place(kind, number, address - start, array.shape, array.strides, array.dtype)
 
-    def _memory(self, root: Any, array: np.ndarray) -> tuple[str, int, int]:
+    def _memory(self, root: Any, array: Any) -> tuple[str, int, int]:
         if id(root) in self._roots:
             return self._roots[id(root)]
-        if isinstance(root, Storage) and root.address in self.script.numbers:
-            return "new", self.script.numbers[root.address], root.address
-        start = root.address if isinstance(root, Storage) else array.__array_interface__["data"][0]
+        start = self.device.address_of_owner(root)
+        if start in self.script.numbers:
+            return "new", self.script.numbers[start], start
+        start = start or self.device.address(array)
         self._know(root, "outside", len(self.outside), start)
         self.outside.append(root)
         return self._roots[id(root)]
@@ -112,27 +120,26 @@ class Recording:
         self._roots[id(root)] = kind, number, address
         self._kept.append(root)
 
-    def know_input(self, number: int, array: np.ndarray) -> None:
+    def know_input(self, number: int, array: Any) -> None:
         """Say that this array is argument ``number`` of the step."""
-        self._know(core.memory_root(array), "input", number, array.__array_interface__["data"][0])
+        self._know(core.memory_root(array), "input", number, self.device.address(array))
         self._input_bytes[number] = array.nbytes
 
-    def is_input(self, array: np.ndarray) -> bool:
+    def is_input(self, array: Any) -> bool:
         """Whether an array lies in the memory of an argument."""
         return self._roots.get(id(core.memory_root(array)), ("",))[0] == "input"
 
-    def _know_host(self, array: np.ndarray) -> None:
+    def _know_host(self, array: Any) -> None:
         """An array that a recorded function made outside of the allocator."""
         root = core.memory_root(array)
-        if id(root) in self._roots or (isinstance(root, Storage) and root.address in self.script.numbers):
+        if id(root) in self._roots or self.device.address_of_owner(root) in self.script.numbers:
             return
-        address = array.__array_interface__["data"][0]
-        self._know(root, "host", len(self.host), address)
+        self._know(root, "host", len(self.host), self.device.address(array))
         self.host.append(Place("host", len(self.host), 0, array.shape, array.strides, array.dtype))
 
     def noted(self, value: Any) -> Any:
         """``value`` with a ``Place`` for each array in it."""
-        if isinstance(value, np.ndarray):
+        if isinstance(value, self.device.array_type):
             place = self.place(value)
             if place.kind == "outside":
                 self.outside_arrays.setdefault(place, value)
@@ -150,7 +157,8 @@ class Recording:
             return function(*arguments, **keywords)
         first = len(self.script.entries)
         before, before_keywords = self.noted(arguments), {key: self.noted(each) for key, each in keywords.items()}
-        if name.endswith("_") and arguments and isinstance(arguments[0], np.ndarray) and self.is_input(arguments[0]):
+        if name.endswith("_") and arguments and isinstance(arguments[0], self.device.array_type) and self.is_input(
+                arguments[0]):
             self.refuse("it changes an argument in place; let it change a copy")
         self._depth += 1
         try:
@@ -158,7 +166,7 @@ class Recording:
         finally:
             self._depth -= 1
         for each in result if type(result) is tuple else (result,):
-            if isinstance(each, np.ndarray):
+            if isinstance(each, self.device.array_type):
                 self._know_host(each)
         self.calls.append(Recorded(name, function, before, before_keywords, self.noted(result), first,
                                    len(self.script.entries)))
@@ -172,11 +180,17 @@ class Recording:
         self.call("optimizer step", update, (optimizer, backend, group, parameters, raws, grads), {})
 
 
+def is_recording() -> bool:
+    """Whether this thread's work is being recorded."""
+    return _recording_thread is not None and _recording_thread == threading.get_ident()
+
+
 @contextlib.contextmanager
 def recording(backend: Any, inputs: list[Any]) -> Iterator[Recording]:
     """Record what this thread lets ``backend`` do."""
+    global _recording_thread
     with _recording:
-        record, thread = Recording(), threading.get_ident()
+        record, thread = Recording(backend.repeating), threading.get_ident()
         for number, value in enumerate(inputs):
             if isinstance(value, Tensor):
                 record.know_input(number, value._raw)
@@ -186,12 +200,21 @@ def recording(backend: Any, inputs: list[Any]) -> Iterator[Recording]:
 
         with contextlib.ExitStack() as restore:
             _watch_backend(backend, record, is_ours, restore)
-            _watch_random_numbers(record, is_ours, restore)
+            if record.device.on_host:
+                _watch_random_numbers(record, is_ours, restore)
+            else:
+                _watch_backend(backend_of("cpu"), record, is_ours, restore, elsewhere=True)
+                record.script.refuse = lambda doing: record.refuse(
+                    f"one of its operations {doing}, which a repetition cannot; do that before the call")
             _watch_python(record, is_ours, restore)
             restore.callback(core.rebind)
             core.rebind()
-            with record.script:
-                yield record
+            _recording_thread = thread
+            try:
+                with record.script:
+                    yield record
+            finally:
+                _recording_thread = None
 
 
 def _replace(owner: Any, name: str, value: Any, restore: contextlib.ExitStack) -> None:
@@ -203,14 +226,19 @@ def _replace(owner: Any, name: str, value: Any, restore: contextlib.ExitStack) -
     setattr(owner, name, value)
 
 
-def _watch_backend(backend: Any, record: Recording, is_ours: Callable[[], bool],
-                   restore: contextlib.ExitStack) -> None:
+def _watch_backend(backend: Any, record: Recording, is_ours: Callable[[], bool], restore: contextlib.ExitStack,
+                   elsewhere: bool = False) -> None:
+    """Note every call of the backend's functions; ``elsewhere`` tells that the step may make none."""
     def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def method(*arguments: Any, **keywords: Any) -> Any:
             if not is_ours():
                 return function(*arguments, **keywords)
-            if name == "to_host" and not record._depth:
-                record.refuse("it reads numbers out of a tensor (item(), tolist(), print, or an if on a tensor)")
+            if elsewhere:
+                record.refuse(record.device.refused["from_host"] if name == "to_device" else
+                              f"it computes on the CPU too ({name}); do that before the call, or on the GPU")
+                return function(*arguments, **keywords)
+            if name in record.device.refused and not record._depth:
+                record.refuse(record.device.refused[name])
             return record.call(name, function, arguments, keywords)
 
         return method
@@ -280,12 +308,16 @@ def finish(record: Recording, output: Any) -> None:
     for optimizer in record.optimizers.values():
         for group in optimizer.param_groups:
             leaves.update((id(value), value) for value in group["params"])
+    if any(not isinstance(leaf._raw, record.device.array_type) for leaf in leaves.values()):
+        raise CannotRepeatError("its parameters are not all on the device of its arguments; move them there")
     record.grads = [(leaf, None if leaf.grad is None else record.noted(leaf.grad._raw)) for leaf in leaves.values()]
 
 
 def placed(output: Any, record: Recording) -> Any:
     """``output`` with a ``Place`` for each tensor in its tuples, lists and dicts."""
     if isinstance(output, Tensor):
+        if not isinstance(output._raw, record.device.array_type):
+            raise CannotRepeatError(f"it returns a tensor on {output.device}; move its results after the call")
         return record.noted(output._raw)
     if type(output) in (tuple, list):
         return type(output)(placed(each, record) for each in output)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from minidl import cuda
 from minidl._devices.cuda import kernels
@@ -19,16 +21,19 @@ def _architecture(text: str) -> tuple[int, int]:
 
 
 def build(capabilities: list[tuple[int, int]]) -> None:
-    """Compile every file for every architecture that it is meant for, and say how long each takes."""
-    for capability in capabilities:
-        for file in kernels.files():
-            if capability < kernels.oldest_capability(file):
-                continue
-            start = time.perf_counter()
-            size = len(kernels.compiled(file, capability))
-            print(f"sm_{capability[0]}{capability[1]}  {file:<20} {size / 1024:8.0f} KB "
-                  f"{time.perf_counter() - start:6.1f} s", flush=True)
+    """Compile every file for every architecture that it is meant for, some at once, and say how long each takes."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for told in pool.map(_built, [(file, capability) for capability in capabilities for file in kernels.files()
+                                      if capability >= kernels.oldest_capability(file)]):
+            print(told, flush=True)
     print(f"kept in {kernels.cache_folder()}")
+
+
+def _built(pair: tuple[str, tuple[int, int]]) -> str:
+    file, (major, minor) = pair
+    start = time.perf_counter()
+    size = len(kernels.compiled(file, (major, minor)))
+    return f"sm_{major}{minor}  {file:<20} {size / 1024:8.0f} KB {time.perf_counter() - start:6.1f} s"
 
 
 def main(words: list[str] | None = None) -> int:

@@ -53,7 +53,7 @@ class Stream:
 
     def query(self) -> bool:
         """Whether all its work is done."""
-        return Event().record(self).query()
+        return self._backend.runtime.done(self._stream)
 
     def record_event(self, event: Event | None = None) -> Event:
         """A mark behind what has been asked for until now."""

@@ -30,7 +30,10 @@ class ConvNd(SlidingWindow, Weighted):
             raise ValueError("groups must be a positive integer")
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % groups:
-                raise ValueError(f"{name} must be divisible by groups")
+                raise ValueError(
+                    f"{name} must be divisible by groups: {channels} / {groups} = {channels // groups}, remainder "
+                    f"{channels % groups}; each group has as many of the {in_channels} input and of the "
+                    f"{out_channels} output channels")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = per_side(kernel_size, self.sides)

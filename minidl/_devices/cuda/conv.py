@@ -29,6 +29,10 @@ from .matmul import sum_block
 
 _MOST = 1 << 31  # numbers of an array
 _DIRECT_THREADS = 128
+_WEIGHT_THREADS = 512  # of a block that only makes a weight's gradient, in cuda/conv2d_fused.cu
+_MOST_KW = 8  # as there
+_MOST_WINDOWS = 32  # of a thread there: more are shared out better over the tiles of cuda/conv2d.cu
+_FLOAT32 = np.dtype(np.float32)
 _DEPTHWISE_ROWS = 4  # pixels of a thread, `ROWS` in cuda/conv2d_depthwise.cu
 
 
@@ -99,8 +103,44 @@ class ConvCUDA(ArraysCUDA):
             raise ValueError(f"conv2d: expected grad_output and codes of {list(shape)}, got {list(grad_output.shape)} "
                              f"and {list(codes.shape)}")
         grad_output, codes = self.dense(grad_output), self.dense(codes)
+        if self._fuses_backward(g, needs_input):
+            return self._conv2d_fused_backward(grad_output, codes, self.dense(input),
+                                               self.dense(weight) if needs_input else None, g)
         grad_input = self._conv2d_input(grad_output, codes, weight, g) if needs_input else None
         grad_weight, grad_bias = self._conv2d_weight(grad_output, codes, input, g, True)
+        return grad_input, grad_weight, grad_bias
+
+    def _fuses_backward(self, g: Conv2dGeometry, needs_input: bool) -> bool:
+        """Whether cuda/conv2d_fused.cu computes all gradients in one launch: where the tiles would have to share out
+        their sums for lack of work, and the input's gradient is one for the direct kernel."""
+        weight = self._conv2d_choice(g, BACKWARD_WEIGHT, _FLOAT32, True)
+        if weight.kernel != "small" or weight.splits == 1 or g.KW > _MOST_KW or g.groups != 1:
+            return False
+        if not needs_input:
+            return g.N * (g.OH // 2) * (g.OW // 2) <= _MOST_WINDOWS * _WEIGHT_THREADS
+        direct = self._conv2d_choice(g, BACKWARD_INPUT, _FLOAT32, True).kernel == "direct"
+        return direct and g.N * (g.OH // 2) * (g.OW // 2) <= _MOST_WINDOWS * _DIRECT_THREADS
+
+    def _conv2d_fused_backward(self, grad_output: DeviceArray, codes: DeviceArray, input: DeviceArray,
+                               weight: DeviceArray | None, g: Conv2dGeometry,
+                               ) -> tuple[DeviceArray | None, DeviceArray, DeviceArray]:
+        """``weight`` None: no gradient of the input is wanted."""
+        _check_floats(grad_output, input)
+        grad_weight, grad_bias = self.empty(g.weight_shape, _FLOAT32), self.empty((g.OC,), _FLOAT32)
+        grad_input = None if weight is None else self.empty(g.input_shape, _FLOAT32)
+        WH, WW = g.OH // 2, g.OW // 2
+        _fields(g)
+        pooled = struct.pack("16i", g.C, g.H, g.W, g.OC, g.KH, g.KW, g.stride_h, g.stride_w, g.pad_top, g.pad_left,
+                             g.dilation_h, g.dilation_w, WH, WW, g.N * WH * WW, 0)
+        blocks = g.OC * g.C * g.KH
+        if grad_input is None or not grad_input.size:
+            self.launch("conv2d_fused", "conv2d_relu_max_pool2d_backward_weight_f32", (blocks, 1),
+                        (_WEIGHT_THREADS, 1, 1), grad_weight, grad_bias, grad_output, codes, input, pooled)
+            return grad_input, grad_weight, grad_bias
+        channels, direct_blocks, shared, direct = _direct(g, BACKWARD_INPUT, False, False, self.runtime.multiprocessors)
+        self.launch("conv2d_fused", f"conv2d_relu_max_pool2d_backward_{channels}_f32", (direct_blocks + blocks, 1),
+                    (_DIRECT_THREADS, 1, 1), grad_input, grad_weight, grad_bias, grad_output, codes, input, weight,
+                    pooled, direct, direct_blocks, shared=shared)
         return grad_input, grad_weight, grad_bias
 
     def _conv2d_forward(self, input: DeviceArray, weight: DeviceArray, bias: DeviceArray | None, g: Conv2dGeometry,
@@ -238,7 +278,7 @@ def _tiling(g: Conv2dGeometry, direction: Direction, kernel: str, splits: int, d
 @functools.lru_cache(maxsize=1024)
 def _direct(g: Conv2dGeometry, direction: Direction, pooled: bool, relu: bool,
             multiprocessors: int) -> tuple[int, int, int, bytes]:
-    """(channels of a thread, blocks, bytes of shared memory, ``struct Direct`` of cuda/conv2d_direct.cu)."""
+    """(channels of a thread, blocks, bytes of shared memory, ``struct Direct`` of cuda/conv2d_direct.cuh)."""
     _fields(g)
     weight_oc, weight_c = g.C * g.KH * g.KW, g.KH * g.KW
     if direction is FORWARD:

@@ -36,7 +36,7 @@ class LossCUDA(ArraysCUDA):
     def cross_entropy(self, input: DeviceArray, target: DeviceArray, weight: DeviceArray | None, ignore_index: int,
                       reduction: str, label_smoothing: float) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
         check_shapes("cross_entropy", input, target, weight)
-        code = _code(reduction)
+        code = reduction_code(reduction)
         input, target, weight = self.dense(input), self.dense(target), self._weights(weight, input)
         classes, suffix = _classes(input.shape), SUFFIX[input.dtype]
         loss, total_weight = self._losses(input, target, reduction)
@@ -53,7 +53,7 @@ class LossCUDA(ArraysCUDA):
     def cross_entropy_backward(self, grad_output: DeviceArray, log_probs: DeviceArray, total_weight: DeviceArray,
                                target: DeviceArray, weight: DeviceArray | None, ignore_index: int, reduction: str,
                                label_smoothing: float) -> DeviceArray:
-        code = _code(reduction)
+        code = reduction_code(reduction)
         grad_output, log_probs, target = self.dense(grad_output), self.dense(log_probs), self.dense(target)
         grad_input = self.empty(log_probs.shape, log_probs.dtype)
         if grad_input.size:
@@ -68,7 +68,7 @@ class LossCUDA(ArraysCUDA):
     def nll_loss(self, input: DeviceArray, target: DeviceArray, weight: DeviceArray | None, ignore_index: int,
                  reduction: str) -> tuple[DeviceArray, DeviceArray]:
         check_shapes("nll_loss", input, target, weight)
-        code = _code(reduction)
+        code = reduction_code(reduction)
         input, target, weight = self.dense(input), self.dense(target), self._weights(weight, input)
         classes = _classes(input.shape)
         loss, total_weight = self._losses(input, target, reduction)
@@ -82,7 +82,7 @@ class LossCUDA(ArraysCUDA):
     def nll_loss_backward(self, grad_output: DeviceArray, total_weight: DeviceArray, target: DeviceArray,
                           weight: DeviceArray | None, ignore_index: int, reduction: str,
                           input_shape: tuple[int, ...]) -> DeviceArray:
-        code = _code(reduction)
+        code = reduction_code(reduction)
         grad_output, target = self.dense(grad_output), self.dense(target)
         grad_input = self.empty(input_shape, grad_output.dtype)
         if grad_input.size:
@@ -122,7 +122,7 @@ class LossCUDA(ArraysCUDA):
         return self._error_loss_backward(grad_output, input, target, False, reduction)
 
     def _error_loss(self, input: DeviceArray, target: DeviceArray, squared: bool, reduction: str) -> DeviceArray:
-        reduced = _code(reduction) != 0
+        reduced = reduction_code(reduction) != 0
         input, target, suffix = self.dense(input), self.dense(target), SUFFIX[input.dtype]
         loss = self.empty(() if reduced else input.shape, input.dtype)
         if not loss.size:
@@ -139,7 +139,7 @@ class LossCUDA(ArraysCUDA):
 
     def _error_loss_backward(self, grad_output: DeviceArray, input: DeviceArray, target: DeviceArray, squared: bool,
                              reduction: str) -> DeviceArray:
-        reduced = _code(reduction) != 0
+        reduced = reduction_code(reduction) != 0
         grad_output, input, target = self.dense(grad_output), self.dense(input), self.dense(target)
         grad_input = self.empty(input.shape, input.dtype)
         factor = (2.0 if squared else 1.0) / (max(input.size, 1) if reduction == "mean" else 1)
@@ -148,7 +148,8 @@ class LossCUDA(ArraysCUDA):
         return grad_input
 
 
-def _code(reduction: str) -> int:
+def reduction_code(reduction: str) -> int:
+    """The number of a reduction in cuda/loss.cu; ``ValueError`` for what is none."""
     try:
         return REDUCTION[reduction]
     except KeyError:

@@ -12,35 +12,62 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import functools
+import math
 import os
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minidl._ext.device_array import DeviceArray, pack
-from minidl._ext.device_pool import DevicePool
+from minidl._ext.device_pool import Block, DevicePool
 from minidl._ext.storage import Storage
 
 from . import kernels
 
 _STATIC_SHARED = 48 * 1024  # bytes of shared memory that a kernel may have without asking
+_SUCCESS, _NOT_READY = 0, 600  # of the driver's results
 _forked = False
-_pinned_types: set[type] = set()  # of the owners of pinned memory
+_started: list[Runtime] = []
 
 
 class OutOfMemoryError(RuntimeError):
     """The memory of a GPU does not suffice."""
 
 
+class PinnedMemory:
+    """Memory of the machine that the driver has pinned; NumPy's arrays over it keep this alive.
+
+    It goes back to a pool when the last of them goes: pinning anew takes longer than many a copy.
+    """
+
+    def __init__(self, block: Block, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        self._block = block
+        self.__array_interface__ = {
+            "data": (block.ptr, False), "shape": shape, "typestr": dtype.str, "version": 3}
+
+
+class _PageLocked:
+    """A piece of pinned memory as a pool takes it: ``int`` gives its address."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._array = driver().pagelocked_empty(nbytes, np.uint8)
+
+    def __int__(self) -> int:
+        return int(self._array.ctypes.data)
+
+
 class _Thread(threading.local):
-    """What each thread has of its own: the runtime whose context is current, and its current stream on each device."""
+    """What each thread has of its own: the runtime whose context is current, its current stream on each device, and the
+    script that its work is written down in."""
 
     def __init__(self) -> None:
         self.current: Runtime | None = None
         self.streams: dict[int, Any] = {}
+        self.script: Any = None  # a scripts.Script
 
 
 _thread = _Thread()
@@ -61,19 +88,55 @@ def driver() -> Any:
         module.init()
     except module.Error as error:
         raise RuntimeError(f"device 'cuda' was asked for, but the NVIDIA driver does not start: {error}") from error
-    os.register_at_fork(after_in_child=_mark_forked)
+    os.register_at_fork(after_in_child=_after_fork)
     atexit.register(_leave)
     return module
 
 
-def _mark_forked() -> None:
+def _after_fork() -> None:
+    """In a forked child no call of the driver works any more."""
     global _forked
     _forked = True
+    for each in sorted(_started, key=lambda each: each is not _thread.current):  # PyCUDA has the current one on top
+        _give_up(each)
+
+
+def _give_up(runtime: Runtime) -> None:
+    """Tell PyCUDA that a context is lost: it then leaves alone what was in it, and does not abort at the end.
+
+    It says on stderr, to which it writes by itself, that the driver does not answer: nobody has to read that.
+    """
+    if _thread.current is runtime:
+        _thread.current = None
+    with _nothing_on_stderr(), contextlib.suppress(driver().Error):
+        runtime.context.detach()
+
+
+@contextlib.contextmanager
+def _nothing_on_stderr() -> Iterator[None]:
+    try:
+        before = os.dup(2)
+    except OSError:     # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
 
 
 def _leave() -> None:
     """At the end of the process: PyCUDA wants no context to be current then."""
-    if _thread.current is not None and not _forked:
+    for each in _started if not _forked else ():
+        try:
+            each.synchronize()
+        except RuntimeError:    # its context is gone, and PyCUDA would abort where it frees what was in it
+            _give_up(each)
+    if _thread.current is not None:
         driver().Context.pop()
         _thread.current = None
 
@@ -86,7 +149,9 @@ def refuse_fork() -> None:
 
 
 def device_count() -> int:
-    """How many GPUs there are; 0 where there is no driver or no PyCUDA."""
+    """How many GPUs this process can use; 0 where there is no driver or no PyCUDA, and after a fork."""
+    if _forked:
+        return 0
     try:
         return int(driver().Device.count())
     except RuntimeError:
@@ -115,10 +180,12 @@ class Runtime:
         self.capability: tuple[int, int] = self.device.compute_capability()
         self.multiprocessors = int(self.device.multiprocessor_count)
         self.pool = DevicePool(self._take)
+        self._pinned = DevicePool(self._pin)
         self._functions: dict[tuple[str, str], Any] = {}
         self._prepared: dict[tuple[str, str], int] = {}  # bytes of parameters that a function was prepared for
         self._modules: dict[str, Any] = {}
         self._in_use: list[tuple[Any, Any]] = []  # (event, what a copy before it reads or writes)
+        _started.append(self)
 
     # -- where work goes
 
@@ -151,7 +218,8 @@ class Runtime:
         """A mark that can be set in a stream."""
         flags = driver().event_flags
         self.enter()
-        return driver().Event((0 if timing else flags.DISABLE_TIMING) | (flags.BLOCKING_SYNC if blocking else 0))
+        with _explained("making an event"):
+            return driver().Event((0 if timing else flags.DISABLE_TIMING) | (flags.BLOCKING_SYNC if blocking else 0))
 
     def record(self, event: Any, stream: Any) -> None:
         """Set a mark in a stream."""
@@ -174,10 +242,21 @@ class Runtime:
         with _explained("looking at an event"):
             return bool(event.query())
 
+    def done(self, stream: Any) -> bool:
+        """Whether a stream (None: the default one) has done all its work."""
+        self.enter()
+        with _explained("looking at a stream"):
+            if stream is not None:
+                return bool(stream.is_done())
+        result = ctypes.CDLL("libcuda.so.1").cuStreamQuery(None)  # PyCUDA cannot ask the default stream
+        if result not in (_SUCCESS, _NOT_READY):
+            self.synchronize()  # raises what is wrong
+        return bool(result == _SUCCESS)
+
     def wait_for(self, what: Any) -> None:
         """Wait for a stream (None: the default one) or an event."""
         self.enter()
-        with _explained("synchronize"):
+        with _explained("waiting for the device"):
             if what is None:
                 driver().Context.synchronize()
             else:
@@ -192,7 +271,7 @@ class Runtime:
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked for."""
         self.enter()
-        with _explained("synchronize"):
+        with _explained("waiting for the device"):
             driver().Context.synchronize()
 
     def synchronize_stream(self) -> None:
@@ -208,10 +287,9 @@ class Runtime:
     def _take(self, nbytes: int) -> Any:
         """A piece of memory from the driver; what the pool does not use goes back first if it has to."""
         self.enter()
-        try:
+        with _explained(f"allocating {nbytes} bytes on cuda:{self.index}"), contextlib.suppress(driver().MemoryError):
             return driver().mem_alloc(nbytes)
-        except driver().MemoryError:
-            self.pool.empty_cache()
+        self.pool.empty_cache()
         try:
             return driver().mem_alloc(nbytes)
         except driver().MemoryError as error:
@@ -223,15 +301,39 @@ class Runtime:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
         """An uninitialised array."""
+        script = _thread.script
+        if script is not None and script.arrays is not None:
+            given: DeviceArray = script.next(shape, dtype)
+            return given
         nbytes = dtype.itemsize
         for size in shape:
             nbytes *= size
         stream = _thread.streams.get(self.index)
         block = self.pool.block(nbytes, 0 if stream is None else stream.handle)
+        if script is not None:
+            script.note(block.ptr, nbytes, shape, dtype)
         return DeviceArray(block.ptr, shape, None, dtype, Storage(block))
+
+    def follow(self, script: Any) -> None:
+        """Let this thread's work be written down in a ``scripts.Script``, or be given the memory that it holds, until
+        None is given."""
+        if script is not None and _thread.script is not None:
+            raise RuntimeError("the work of this thread is being written down or repeated already")
+        _thread.script = script
+
+    def copy_within(self, destination: DeviceArray, source: DeviceArray) -> None:
+        """Copy between arrays without gaps of this device, on the current stream."""
+        if source.size:
+            self.enter()
+            try:
+                driver().memcpy_dtod_async(destination.ptr, source.ptr, source.nbytes, self.stream)
+            except driver().Error as error:
+                raise RuntimeError(f"CUDA error while copying {source.nbytes} bytes on cuda:{self.index}: {error}"
+                                   ) from error
 
     def to_device(self, array: np.ndarray, blocking: bool = True) -> DeviceArray:
         """A copy of a NumPy array.  Not ``blocking``: the numbers are read later, when the stream comes to it."""
+        _crosses("copies numbers to the GPU")
         array = np.ascontiguousarray(array).reshape(array.shape)
         result = self.empty(array.shape, array.dtype)
         if array.size:
@@ -246,6 +348,7 @@ class Runtime:
 
     def to_host(self, x: DeviceArray, into: np.ndarray | None = None, blocking: bool = True) -> np.ndarray:
         """The numbers of an array without gaps, when they have been computed; copied ``into`` an array of its size."""
+        _crosses("waits for numbers of the GPU")
         result = np.empty(x.shape, x.dtype) if into is None else into
         if x.size:
             self.enter()
@@ -259,18 +362,22 @@ class Runtime:
 
     def pinned(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """An uninitialised array in memory that the driver has pinned, so that the GPU reads it by itself."""
+        refuse_fork()
+        return np.asarray(PinnedMemory(self._pinned.block(math.prod(shape) * dtype.itemsize), shape, dtype))
+
+    def _pin(self, nbytes: int) -> _PageLocked:
+        """A piece of pinned memory from the driver."""
         self.enter()
-        with _explained(f"pinning memory for {dtype}{list(shape)}"):
-            array: np.ndarray = driver().pagelocked_empty(shape, dtype)
-        _pinned_types.add(type(owner_of(array)))
-        return array
+        with _explained(f"pinning {nbytes} bytes"):
+            return _PageLocked(nbytes)
 
     def is_pinned(self, array: np.ndarray) -> bool:
         """Whether ``pinned`` made the memory of this array."""
-        return type(owner_of(array)) in _pinned_types
+        return isinstance(owner_of(array), PinnedMemory)
 
     def from_peer(self, x: DeviceArray, source: Runtime) -> DeviceArray:
         """A copy of an array without gaps that lies on another GPU."""
+        _crosses("copies from one GPU to another")
         source.synchronize()
         result = self.empty(x.shape, x.dtype)
         if x.size:
@@ -282,8 +389,9 @@ class Runtime:
     def keep_until_done(self, what: Any, stream: Any = ...) -> None:
         """Keep ``what`` alive until a stream (by default the current one) has come to this point."""
         event = self.new_event(timing=False, blocking=False)
-        event.record(self.stream if stream is ... else stream)
-        self._in_use = [(each, kept) for each, kept in self._in_use if not each.query()]
+        self.record(event, self.stream if stream is ... else stream)
+        with _explained("looking at an event"):
+            self._in_use = [(each, kept) for each, kept in self._in_use if not each.query()]
         self._in_use.append((event, what))
 
     # -- kernels
@@ -304,19 +412,55 @@ class Runtime:
     def launch(self, file: str, name: str, grid: tuple[int, int], block: tuple[int, int, int], *arguments: Any,
                shared: int = 0) -> None:
         """Ask for a kernel's work on the current stream; arguments as ``device_array.pack`` takes them."""
-        function = self._functions.get((file, name)) or self.function(file, name)
-        self.enter()
+        packed = pack(arguments)
+        script = _thread.script
+        if script is not None and script.launches is not None:
+            self.function(file, name)  # compiled and loaded now, if it was not
+            script.launches.append(Launch(file, name, grid, block, packed, shared))
+            return
         try:
-            if shared > _STATIC_SHARED:
-                function.set_attribute(driver().function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, shared)
-            packed = pack(arguments)
-            if self._prepared.get((file, name)) != len(packed):
-                function.prepare([f"{len(packed)}s"])  # one struct: the parameters lie in it as C lays them out
-                self._prepared[file, name] = len(packed)
-            function.prepared_async_call(grid, block, _thread.streams.get(self.index), packed, shared_size=shared)
+            self.launch_packed(file, name, grid, block, packed, shared, _thread.streams.get(self.index))
         except driver().Error as error:
             raise RuntimeError(f"CUDA error in the kernel {name} ({file}.cu): {error}; grid {grid}, block {block}, "
-                               f"{shared} bytes of shared memory, {_told(arguments)}") from error
+                               f"{shared} bytes of shared memory, {_told(arguments)}{_lost(error)}") from error
+
+    def launch_again(self, launch: Launch, stream: Any) -> None:
+        """Ask for what a script has written down."""
+        try:
+            self.launch_packed(*launch, stream)
+        except driver().Error as error:
+            raise RuntimeError(f"CUDA error in the kernel {launch.name} ({launch.file}.cu) of a repeated step: {error};"
+                               f" grid {launch.grid}, block {launch.block}, {launch.shared} bytes of shared memory"
+                               ) from error
+
+    def launch_packed(self, file: str, name: str, grid: tuple[int, int], block: tuple[int, int, int], packed: bytes,
+                      shared: int, stream: Any) -> None:
+        """The same on any stream, with the parameters in bytes; errors come as the driver's."""
+        function = self._functions.get((file, name)) or self.function(file, name)
+        self.enter()
+        if shared > _STATIC_SHARED:
+            function.set_attribute(driver().function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, shared)
+        if self._prepared.get((file, name)) != len(packed):
+            function.prepare([f"{len(packed)}s"])  # one struct: the parameters lie in it as C lays them out
+            self._prepared[file, name] = len(packed)
+        function.prepared_async_call(grid, block, stream, packed, shared_size=shared)
+
+
+class Launch(NamedTuple):
+    """A kernel's work as it was asked for: the arguments of ``Runtime.launch_packed`` before the stream."""
+
+    file: str
+    name: str
+    grid: tuple[int, int]
+    block: tuple[int, int, int]
+    packed: bytes
+    shared: int
+
+
+def _crosses(doing: str) -> None:
+    """Say to the script of this thread, if it has one, that the work in hand does what no repetition can do."""
+    if _thread.script is not None:
+        _thread.script.refuse(doing)
 
 
 def owner_of(array: Any) -> Any:
@@ -338,8 +482,17 @@ def _explained(doing: str) -> Iterator[None]:
     try:
         yield
     except driver().Error as error:
-        raise RuntimeError(f"CUDA error while {doing}: {error}. It may come from a kernel that was asked for before; "
-                           "with CUDA_LAUNCH_BLOCKING=1 in the environment it comes where it belongs") from error
+        raise RuntimeError(f"CUDA error while {doing}: {error}" + (
+            _lost(error) or ". It may come from a kernel that was asked for before; with CUDA_LAUNCH_BLOCKING=1 in the "
+                            "environment it comes where it belongs")) from error
+
+
+def _lost(error: Exception) -> str:
+    """What to say of an error that tells that the context is no more."""
+    if not any(words in str(error) for words in ("context is destroyed", "invalid device context")):
+        return ""
+    return (". The context of the GPU is gone: something in this process has reset the device or let its context go, "
+            "and the tensors there are lost with it")
 
 
 def _told(arguments: tuple[Any, ...]) -> str:

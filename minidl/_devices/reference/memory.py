@@ -4,12 +4,15 @@ import numpy as np
 
 from minidl import _types
 
+from .repeating import Repeating
+
 
 class MemoryReference:
     """Arrays are NumPy arrays in the memory of the machine."""
 
     array_type = np.ndarray
     device = _types.device("cpu")
+    repeating = Repeating()
 
     def from_host(self, array, non_blocking=False):
         """A fresh raw array with the numbers of a NumPy array; ``non_blocking`` is for who copies beside Python."""

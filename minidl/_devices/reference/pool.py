@@ -6,7 +6,7 @@ padding, or beyond it in the last window of ``ceil_mode``, takes no part.
 
 import numpy as np
 
-from minidl.geometry import Pool2dGeometry
+from minidl.geometry import Pool2dGeometry, adaptive_window
 
 
 class PoolReference:
@@ -98,7 +98,8 @@ class PoolReference:
         output = np.empty((N, C, OH, OW), input.dtype)
         for oh in range(OH):
             for ow in range(OW):
-                output[:, :, oh, ow] = input[:, :, _adaptive(oh, H, OH), _adaptive(ow, W, OW)].mean(axis=(2, 3))
+                output[:, :, oh, ow] = input[:, :, adaptive_window(H, OH, oh),
+                                             adaptive_window(W, OW, ow)].mean(axis=(2, 3))
         return output
 
     def adaptive_avg_pool2d_backward(self, grad_output: np.ndarray, input_shape: tuple[int, ...]) -> np.ndarray:
@@ -108,7 +109,7 @@ class PoolReference:
         grad_input = np.zeros(input_shape, grad_output.dtype)
         for oh in range(OH):
             for ow in range(OW):
-                window = grad_input[:, :, _adaptive(oh, H, OH), _adaptive(ow, W, OW)]
+                window = grad_input[:, :, adaptive_window(H, OH, oh), adaptive_window(W, OW, ow)]
                 window += grad_output[:, :, oh:oh + 1, ow:ow + 1] / (window.shape[2] * window.shape[3])
         return grad_input
 
@@ -143,8 +144,3 @@ def _divisors(g: Pool2dGeometry, count_include_pad: bool, divisor_override: int 
         for windows, stride, pad, kernel, size, counted in (
             (g.OH, g.stride_h, g.pad_h, g.KH, g.H, pad_h), (g.OW, g.stride_w, g.pad_w, g.KW, g.W, pad_w)))
     return rows[:, None] * columns
-
-
-def _adaptive(window: int, size: int, windows: int) -> slice:
-    """The pixels of one adaptive window: from floor(window * size / windows) to ceil((window + 1) * size / windows)."""
-    return slice(window * size // windows, -(-(window + 1) * size // windows))

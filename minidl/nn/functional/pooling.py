@@ -48,9 +48,9 @@ def adaptive_avg_pool2d(input: Tensor, output_size: int | Sequence[int | None] |
     Window i of OH covers the rows from ``floor(i * H / OH)`` to ``ceil((i + 1) * H / OH)``; None keeps a size.
     """
     shape = batched_shape("adaptive_avg_pool2d", input)
-    size = geometry.adaptive_pool2d_size("adaptive_avg_pool2d", shape, output_size)
+    rows, columns = geometry.adaptive_pool_size("adaptive_avg_pool2d", shape, output_size)
     need_floating("adaptive_avg_pool2d", input)
-    return over_batch(input, lambda batch: pool.adaptive_avg_pool2d(batch, size))
+    return over_batch(input, lambda batch: pool.adaptive_avg_pool2d(batch, (rows, columns)))
 
 
 def batched_shape(op: str, input: Tensor) -> tuple[int, ...]:

@@ -42,12 +42,12 @@ def default_collate(batch: Any) -> Any:
     if isinstance(first, (str, bytes)):
         return batch
     if isinstance(first, Mapping):
-        return _like_mapping(first, {key: default_collate([sample[key] for sample in batch]) for key in first})
+        return like_mapping(first, {key: default_collate([sample[key] for sample in batch]) for key in first})
     if isinstance(first, Sequence):
         if any(len(sample) != len(first) for sample in batch):
             raise RuntimeError("each element in list of batch should be of equal size")
         columns = [default_collate(column) for column in zip(*batch, strict=True)]
-        return _like_sequence(first, columns)
+        return like_sequence(first, columns)
     raise TypeError(_unknown(type(first)))
 
 
@@ -57,14 +57,14 @@ def default_convert(data: Any) -> Any:
         array = np.asarray(data)
         return from_numpy(array) if array.dtype.kind in "biuf" else data
     if isinstance(data, Mapping):
-        return _like_mapping(data, {key: default_convert(value) for key, value in data.items()})
+        return like_mapping(data, {key: default_convert(value) for key, value in data.items()})
     if isinstance(data, Sequence) and not isinstance(data, (str, bytes)):
         converted = [default_convert(value) for value in data]
-        return _like_sequence(data, converted)
+        return like_sequence(data, converted)
     return data
 
 
-def _like_mapping(kind: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
+def like_mapping(kind: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
     """``items`` as a mapping of the kind of another one, or as a dict where that cannot be made."""
     try:
         if isinstance(kind, MutableMapping):
@@ -77,7 +77,7 @@ def _like_mapping(kind: Mapping[Any, Any], items: dict[Any, Any]) -> Any:
         return items
 
 
-def _like_sequence(kind: Sequence[Any], items: list[Any]) -> Any:
+def like_sequence(kind: Sequence[Any], items: list[Any]) -> Any:
     """``items`` as a sequence of the kind of another one; as a list for a tuple and where that cannot be made."""
     if isinstance(kind, tuple):
         return type(kind)(*items) if hasattr(kind, "_fields") else items

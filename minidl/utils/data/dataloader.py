@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -14,6 +15,7 @@ from minidl.ops.creation import from_numpy
 from minidl.utils.data.collate import default_collate, default_convert
 from minidl.utils.data.dataset import IterableDataset
 from minidl.utils.data.fetch import make_fetch
+from minidl.utils.data.pinning import pin
 from minidl.utils.data.sampler import BatchSampler, RandomSampler, Sampler, SequentialSampler
 
 T = TypeVar("T", covariant=True)
@@ -31,7 +33,8 @@ class DataLoader(Generic[T]):
     with one thread.  An exception in a worker is raised here, with the worker's traceback in its text; a worker that
     dies is a ``RuntimeError``, and so is one that lets wait longer than ``timeout`` seconds (0: for ever).
     ``persistent_workers`` keeps them from one epoch to the next.  ``worker_init_fn(number)`` runs first in each.
-    ``pin_memory`` is accepted and has no effect on the CPU.
+    ``pin_memory`` puts the tensors of a batch, wherever in it they are, into memory that a GPU reads by itself (see
+    ``pin``), for ``.to("cuda", non_blocking=True)``; where there is no GPU, a warning says that it does not.
 
     ``state_dict()`` and ``load_state_dict()`` let a run be continued at the exact batch; see there.
 
@@ -176,6 +179,7 @@ class _Epoch(Iterator[Any]):
 
     def __init__(self, loader: DataLoader[Any], skip: int) -> None:
         self._loader = loader
+        self._pin = loader.pin_memory and _gpu_is_there()
         # Of a stream the samples themselves must be skipped, else it is enough to skip their indices.
         indices = iter(loader._indices) if loader._streams else itertools.islice(loader._indices, skip, None)
         self._batches: Iterator[Any] = self._from_workers(indices) if loader.num_workers else map(
@@ -201,6 +205,8 @@ class _Epoch(Iterator[Any]):
         except StopIteration:
             loader._end()
             raise
+        if self._pin:
+            batch = pin(batch)
         loader._handed_out += 1
         return batch
 
@@ -213,6 +219,16 @@ class _Endless(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         return itertools.repeat(0)
+
+
+def _gpu_is_there() -> bool:
+    from minidl._devices.cuda.runtime import device_count
+
+    if device_count():
+        return True
+    warnings.warn("'pin_memory' argument is set as true but no accelerator is found, then device pinned memory won't "
+                  "be used.", stacklevel=4)
+    return False
 
 
 def _check(condition: bool, message: str) -> None:

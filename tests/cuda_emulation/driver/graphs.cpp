@@ -89,6 +89,22 @@ API Result cuStreamIsCapturing(Stream* stream, int* status) {
     return SUCCESS;
 }
 
+// What the next work of a capturing stream will depend on: here the newest node, as all work is in one line.
+API Result cuStreamGetCaptureInfo_v2(Stream* stream, int* status, uint64_t* id, Graph** graph, Node*** dependencies,
+                                     size_t* count) {
+    return in_driver([&]() -> Result {
+        static thread_local Node* newest;
+        *status = captures(stream);
+        Graph* capture = stream ? stream->capture : nullptr;
+        if (id) *id = 1;
+        if (graph) *graph = capture;
+        newest = capture && !capture->nodes.empty() ? &capture->nodes.back() : nullptr;
+        if (dependencies) *dependencies = &newest;
+        if (count) *count = newest != nullptr;
+        return SUCCESS;
+    });
+}
+
 API Result cuThreadExchangeStreamCaptureMode(CaptureMode* mode) {
     static thread_local CaptureMode current = CAPTURE_GLOBAL;
     std::swap(current, *mode);

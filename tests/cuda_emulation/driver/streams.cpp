@@ -83,7 +83,8 @@ Result check_not_capturing(const char* what) {
 
 static Result enqueue_eagerly_or_not(Stream* stream, Work work) {
     if (!stream) {
-        if (capture_in_progress())
+        Graph* capture = capture_in_progress();
+        if (capture && capture->origin->blocking)
             return fail(CAPTURE_IMPLICIT, "work on the default stream while another stream captures");
         if (Result failed = synchronize_default()) return failed;
         return work();
