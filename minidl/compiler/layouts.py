@@ -27,7 +27,7 @@ import numpy as np
 
 from minidl._ext.storage import Storage
 from minidl.compiler.recording import Place, Recorded, Recording
-from minidl.compiler.use import Readers, Root, moved, places_in, root, tried_call
+from minidl.compiler.use import Readers, Root, moved, places_in, root, tried_call, writes_to
 
 _NAME = "conv2d_relu_max_pool2d"
 
@@ -67,19 +67,16 @@ class Layouts:
                 self.to[root(output)] = made.result.number
 
     def _keep_weights(self, record: Recording, backend: Any) -> None:
-        if record.optimizers:
-            return
-        written = {root(place) for call in self.calls if call.name.endswith("_") for place in places_in(
-            call.arguments[:1])}
         for number, call in enumerate(self.calls):
             if call.name != "conv2d" or call.keywords:
                 continue
             input, weight, bias, geometry = call.arguments
-            if not isinstance(weight, Place) or weight.kind != "outside" or root(weight) in written:
+            if not isinstance(weight, Place) or weight.kind != "outside":
                 continue
             storage, array = record.outside[weight.number], record.outside_arrays[weight]
-            if input.dtype == np.float32 and isinstance(storage, Storage) and backend.can_keep_conv2d_weight(
-                    storage, array, geometry):
+            if (input.dtype == np.float32 and isinstance(storage, Storage)
+                    and backend.can_keep_conv2d_weight(storage, array, geometry)
+                    and not writes_to(self.calls, {root(weight)})):
                 made = tried_call(record, "conv2d_kept", backend.conv2d_kept, (
                     input, bias, backend.kept_conv2d_weight(storage, array, geometry)))
                 self.to[root(call.result)] = made.result.number
