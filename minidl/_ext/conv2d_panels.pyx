@@ -96,63 +96,95 @@ cdef conv2d_job backward_input_job(const Conv2d* g) noexcept nogil:
     return job
 
 
+cdef struct Kernels:
+    Plan plan
+    Pack pack
+    Multiply multiply
+
+
+cdef Kernels kernels_of(Kernel kernel) noexcept nogil:
+    cdef int level = isa_level()
+    if kernel == WINOGRAD:
+        return Kernels(conv2d_winograd_f2_for(level).plan, conv2d_winograd_f2_for(level).pack,
+                       conv2d_winograd_f2_for(level).multiply)
+    if kernel == WINOGRAD_F4:
+        return Kernels(conv2d_winograd_f4_for(level).plan, conv2d_winograd_f4_for(level).pack,
+                       conv2d_winograd_f4_for(level).multiply)
+    return Kernels(conv2d_packed_for(level).plan, conv2d_packed_for(level).pack, conv2d_packed_for(level).multiply)
+
+
+cdef int threads_for(const conv2d_job* job) noexcept nogil:
+    return team(<double>job.N * job.groups * job.OC * job.OH * job.OW * job.C * job.KH * job.KW / SPEED)
+
+
 cdef int packed_forward(float* output, const float* input, const float* weight, const float* bias, const Conv2d* g,
-                        Kernel kernel) except -1:
+                        Kernel kernel, const float* packed=NULL) except -1:
     # output (N, OC, OH, OW)   input (N, C, H, W)   weight (OC, C / groups, KH, KW)   bias (OC,) or NULL
+    # packed: what pack_weight has made of weight, or NULL: here and now
     cdef conv2d_job job = forward_job(g)
-    return convolve(&job, output, input, weight, bias, kernel)
+    return convolve(&job, output, input, weight, bias, kernel, packed)
 
 
 cdef int packed_backward_input(float* grad_input, const float* grad_output, const float* weight, const Conv2d* g,
                                Kernel kernel) except -1:
     # grad_input (N, C, H, W)   grad_output (N, OC, OH, OW)   weight (OC, C / groups, KH, KW)   stride 1
     cdef conv2d_job job = backward_input_job(g)
-    return convolve(&job, grad_input, grad_output, weight, NULL, kernel)
+    return convolve(&job, grad_input, grad_output, weight, NULL, kernel, NULL)
+
+
+cdef Py_ssize_t packed_numbers(const Conv2d* g, Kernel kernel) noexcept nogil:
+    """How many numbers pack_weight writes for this geometry; 0: the kernel reads the weight as it is."""
+    cdef conv2d_job job = forward_job(g)
+    kernels_of(kernel).plan(&job, threads_for(&job))
+    return job.packed
+
+
+cdef void pack_weight(float* packed, const float* weight, const Conv2d* g, Kernel kernel) noexcept nogil:
+    """The weight in the order in which packed_forward's kernel reads it, for as many threads as are allowed now."""
+    cdef conv2d_job job = forward_job(g)
+    cdef int threads = threads_for(&job)
+    kernels_of(kernel).plan(&job, threads)
+    pack_blocks(&job, packed, weight, kernel, threads)
+
+
+cdef void pack_blocks(const conv2d_job* job, float* packed, const float* weight, Kernel kernel,
+                      int threads) noexcept nogil:
+    cdef Pack pack = kernels_of(kernel).pack
+    cdef Py_ssize_t blocks = job.groups * job.blocks
+    cdef int thread
+    if threads == 1:
+        pack(job, packed, weight, 0, blocks)
+    else:
+        for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
+            pack(job, packed, weight, blocks * thread // threads, blocks * (thread + 1) // threads)
 
 
 cdef int convolve(conv2d_job* job, float* output, const float* input, const float* weight, const float* bias,
-                  Kernel kernel) except -1:
-    cdef int level = isa_level(), thread
-    cdef int threads = team(<double>job.N * job.groups * job.OC * job.OH * job.OW * job.C * job.KH * job.KW / SPEED)
-    cdef Plan plan
-    cdef Pack pack
-    cdef Multiply multiply
-    cdef Py_ssize_t blocks
+                  Kernel kernel, const float* packed) except -1:
+    # scratch: the packed weight, unless there is one, and for each thread what the kernel asks for
+    cdef int threads = threads_for(job), thread
+    cdef Kernels kernels = kernels_of(kernel)
+    cdef Py_ssize_t packing
     cdef cnp.ndarray memory
-    cdef float* packed
-    cdef const float* factors
     cdef float* mine
     if job.N == 0:
         return 0
-    if kernel == WINOGRAD:
-        plan, pack, multiply = (conv2d_winograd_f2_for(level).plan, conv2d_winograd_f2_for(level).pack,
-                                conv2d_winograd_f2_for(level).multiply)
-    elif kernel == WINOGRAD_F4:
-        plan, pack, multiply = (conv2d_winograd_f4_for(level).plan, conv2d_winograd_f4_for(level).pack,
-                                conv2d_winograd_f4_for(level).multiply)
-    else:
-        plan, pack, multiply = (conv2d_packed_for(level).plan, conv2d_packed_for(level).pack,
-                                conv2d_packed_for(level).multiply)
-    plan(job, threads)
-    blocks = job.groups * job.blocks
-    memory = scratch((job.packed + threads * job.scratch + 64) * sizeof(float))
-    packed = <float*>cnp.PyArray_DATA(memory)
-    factors = weight
-    if job.packed:
-        factors = packed
-    mine = packed + (job.packed + 31) // 32 * 32
+    kernels.plan(job, threads)
+    packing = job.packed if packed == NULL else 0
+    memory = scratch((packing + threads * job.scratch + 64) * sizeof(float))
+    mine = <float*>cnp.PyArray_DATA(memory) + (packing + 31) // 32 * 32
     with nogil:
+        if packing:
+            pack_blocks(job, <float*>cnp.PyArray_DATA(memory), weight, kernel, threads)
+            packed = <const float*>cnp.PyArray_DATA(memory)
+        elif packed == NULL:
+            packed = weight
         if threads == 1:
-            if job.packed:
-                pack(job, packed, weight, 0, blocks)
-            multiply(job, output, input, factors, bias, mine, 0, job.items)
+            kernels.multiply(job, output, input, packed, bias, mine, 0, job.items)
         else:
-            if job.packed:
-                for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-                    pack(job, packed, weight, blocks * thread // threads, blocks * (thread + 1) // threads)
             for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
-                multiply(job, output, input, factors, bias, mine + thread * job.scratch, job.items * thread // threads,
-                         job.items * (thread + 1) // threads)
+                kernels.multiply(job, output, input, packed, bias, mine + thread * job.scratch,
+                                 job.items * thread // threads, job.items * (thread + 1) // threads)
     return 0
 
 

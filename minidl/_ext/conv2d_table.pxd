@@ -18,4 +18,5 @@ cpdef enum Direction:
     BACKWARD_WEIGHT
 
 cdef Kernel kernel_for(Kernel asked, Direction direction, const Conv2d* g, bint is_float32) except *
+cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_float32) noexcept nogil
 cdef bint chosen_by_table(Direction direction) noexcept

@@ -1,4 +1,5 @@
-"""Layouts that are kept between calls of a plan: images that stay in the lanes of vectors.
+"""Layouts that are kept: images that stay in the lanes of vectors from call to call, weights that stay packed from one
+repetition of a plan to the next.
 
 A convolution with ReLU and pooling that computes with an image per lane turns its images round, pixel by pixel, and its
 results back.  Where nobody needs the way back (the codes are read by no one), and the result is read by nothing but
@@ -9,6 +10,12 @@ convolutions of the same kind, it stays turned round between them:
 The first is given images as they lie, (N, C, H, W), the last gives them back so; between them lie (vectors, C, H, W,
 lanes).  What is left alone is as it was: a result that is returned, used otherwise or changed in place, a shape for
 which the device denies ``can_keep_conv2d_lanes``.  The bits are those of the calls that are replaced.
+
+    conv2d    becomes    conv2d_kept
+
+where no call of the plan writes to the weight: what a kernel makes of it is kept, and made again when the weight has
+changed between two repetitions.  A transformed weight that need not be made lets Winograd's kernel win for fewer
+pixels; else the bits are the same.
 """
 
 from __future__ import annotations
@@ -16,8 +23,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import numpy as np
+
+from minidl._ext.storage import Storage
 from minidl.compiler.recording import Place, Recorded, Recording
-from minidl.compiler.use import Readers, Root, moved, places_in, root, tried_call
+from minidl.compiler.use import Readers, Root, moved, places_in, root, tried_call, writes_to
 
 _NAME = "conv2d_relu_max_pool2d"
 
@@ -27,13 +37,23 @@ class Layouts:
 
     def __init__(self, record: Recording, calls: list[Recorded], kept: list[Place], backend: Any) -> None:
         self.to: dict[Root, int] = {}
-        self.calls = calls
-        if not hasattr(backend, "can_keep_conv2d_lanes"):
-            return
+        self.calls = list(calls)
+        if hasattr(backend, "can_keep_conv2d_lanes"):
+            self._keep_lanes(record, kept, backend)
+        if hasattr(backend, "can_keep_conv2d_weight"):
+            self._keep_weights(record, backend)
+        self.calls = [dataclasses.replace(call, arguments=self.moved(call.arguments),
+                                          keywords=self.moved(call.keywords)) for call in self.calls]
+
+    def moved(self, value: Any) -> Any:
+        """``value`` with the places that results have now."""
+        return moved(value, self.to)
+
+    def _keep_lanes(self, record: Recording, kept: list[Place], backend: Any) -> None:
+        calls = list(self.calls)
         readers = Readers(calls, kept)
         chosen = [number for number, call in enumerate(calls) if _can_stay(call, readers, backend)]
         stays = {number for number in chosen if _only_read_by(number, chosen, calls, readers)}
-        self.calls = list(calls)
         inside: dict[Place, Place] = {}  # result as it was -> as it is kept
         for number in chosen:
             input, weight, bias, geometry = calls[number].arguments
@@ -45,12 +65,22 @@ class Layouts:
                 inside[output] = made.result
             else:
                 self.to[root(output)] = made.result.number
-        self.calls = [dataclasses.replace(call, arguments=self.moved(call.arguments),
-                                          keywords=self.moved(call.keywords)) for call in self.calls]
 
-    def moved(self, value: Any) -> Any:
-        """``value`` with the places that results have now."""
-        return moved(value, self.to)
+    def _keep_weights(self, record: Recording, backend: Any) -> None:
+        for number, call in enumerate(self.calls):
+            if call.name != "conv2d" or call.keywords:
+                continue
+            input, weight, bias, geometry = call.arguments
+            if not isinstance(weight, Place) or weight.kind != "outside":
+                continue
+            storage, array = record.outside[weight.number], record.outside_arrays[weight]
+            if (input.dtype == np.float32 and isinstance(storage, Storage)
+                    and backend.can_keep_conv2d_weight(storage, array, geometry)
+                    and not writes_to(self.calls, {root(weight)})):
+                made = tried_call(record, "conv2d_kept", backend.conv2d_kept, (
+                    input, bias, backend.kept_conv2d_weight(storage, array, geometry)))
+                self.to[root(call.result)] = made.result.number
+                self.calls[number] = made
 
 
 def _can_stay(call: Recorded, readers: Readers, backend: Any) -> bool:

@@ -5,7 +5,7 @@ Which kernel computes is decided in minidl/_ext/conv2d_table.pyx.
 
 from minidl._devices.reference.conv import ConvReference
 from minidl._ext import conv2d as kernels
-from minidl._ext import conv2d_fused
+from minidl._ext import conv2d_fused, conv2d_kept
 
 
 class ConvCPU(ConvReference):
@@ -20,4 +20,7 @@ class ConvCPU(ConvReference):
     conv2d_relu_max_pool2d = staticmethod(conv2d_fused.conv2d_relu_pool_forward)
     can_keep_conv2d_lanes = staticmethod(conv2d_fused.keeps_lanes)
     conv2d_relu_max_pool2d_lanes = staticmethod(conv2d_fused.conv2d_relu_pool_lanes)
+    can_keep_conv2d_weight = staticmethod(conv2d_kept.can_keep)
+    kept_conv2d_weight = conv2d_kept.KeptWeight
+    conv2d_kept = staticmethod(conv2d_kept.conv2d_kept_forward)
     conv2d_relu_max_pool2d_backward = staticmethod(conv2d_fused.conv2d_relu_pool_backward)
