@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import minidl
-from minidl._devices.cuda import runtime
+from minidl._devices.cuda import process
 from minidl.utils.data import DataLoader, TensorDataset
 from minidl.utils.data.pinning import pin
 
@@ -118,7 +118,7 @@ def test_views_of_pinned_memory_are_pinned(gpu):
 
 
 def test_without_a_gpu_a_warning_says_so(monkeypatch, torch):
-    monkeypatch.setattr(runtime, "device_count", lambda: 0)
+    monkeypatch.setattr(process, "device_count", lambda: 0)
     loader = DataLoader(numbers(), 4, pin_memory=True)
     with pytest.warns(UserWarning, match="'pin_memory' argument is set as true but no accelerator") as ours:
         batches = list(loader)

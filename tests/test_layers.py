@@ -47,7 +47,7 @@ ALLOWED: dict[tuple[str, str], str] = {
     ("minidl.nn.module", "minidl._ext.forwarding"): "how a module is called, in compiled code; no kernel",
 }
 
-ONLY_IN = {"pycuda": "minidl._devices.cuda.runtime"}
+ONLY_IN = {"pycuda": "minidl._devices.cuda.process"}
 
 CYTHON_IMPORT = re.compile(
     r"^[ \t]*(?:from[ \t]+(?P<base>[.\w]+)[ \t]+c?import[ \t]+(?P<names>\([^)]*\)|[^\n#]+)"
@@ -211,8 +211,8 @@ def test_right_imports_pass(package):
             "nn/functional.py": "from minidl import ops\nimport numpy as np",
             "ops/relu.py": "from minidl._devices import cpu\nfrom minidl._ext.core import Tensor",
             "_devices/cpu.py": "from minidl._ext import relu",
-            "_devices/cuda/__init__.py": "from .runtime import runtime",
-            "_devices/cuda/runtime.py": "import pycuda.driver",
+            "_devices/cuda/__init__.py": "from .process import driver",
+            "_devices/cuda/process.py": "import pycuda.driver",
             "_ext/relu.pyx": '"""Text: from minidl.nn import nothing\nfrom minidl.nn import more\n"""\n'
             "from minidl._ext.threads cimport team\ncimport numpy as cnp",
             "_ext/threads.pyx": "",

@@ -40,7 +40,7 @@ def setting() -> dict[str, Any]:
     """Card, driver, versions, date and command."""
     import minidl
     from minidl._devices.cuda import kernels
-    from minidl._devices.cuda.runtime import driver
+    from minidl._devices.cuda.process import driver
 
     major, minor = minidl.cuda.get_device_capability()
     cuda = driver().get_driver_version()

@@ -131,7 +131,7 @@ def copy_bandwidth(options: Options) -> float:
 
     nbytes = 1 << (12 if options.tiny else 29)
     x, y = (minidl.zeros(nbytes // 4, device="cuda") for _ in range(2))
-    from minidl._devices.cuda.runtime import driver
+    from minidl._devices.cuda.process import driver
 
     job = Job(lambda: driver().memcpy_dtod_async(y.data_ptr(), x.data_ptr(), nbytes), [])
     fastest = min(block(KINDS["minidl"], job, 1 if options.tiny else 10)[0] for _ in range(2 if options.tiny else 10))

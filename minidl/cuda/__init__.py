@@ -10,8 +10,8 @@ from typing import Any
 from minidl import _types
 from minidl._devices import registry
 from minidl._devices.cuda import random
+from minidl._devices.cuda.process import device_count as _count
 from minidl._devices.cuda.runtime import OutOfMemoryError
-from minidl._devices.cuda.runtime import device_count as _count
 from minidl.cuda.streams import (
     Event,
     Stream,

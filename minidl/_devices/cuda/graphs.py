@@ -18,7 +18,8 @@ from typing import Any
 
 from minidl._ext.device_array import DeviceArray
 
-from .runtime import Launch, Runtime, driver
+from .process import driver
+from .runtime import Launch, Runtime
 from .scripts import Script
 
 _RELAXED = 2  # CU_STREAM_CAPTURE_MODE_RELAXED: this thread may load kernels meanwhile, other threads may do anything

@@ -1,6 +1,6 @@
-"""The CUDA driver through PyCUDA: devices, contexts, streams, launches.  The only module that imports pycuda.
+"""The CUDA driver through PyCUDA: devices, contexts, streams, launches.
 
-Nothing is imported or started before somebody asks for a GPU.  Each device is used through its primary context, the one
+Each device is used through its primary context, the one
 that other libraries of the process use too, and by default on the legacy default stream, so that work of minidl and of
 theirs is done in the order in which it was asked for.
 
@@ -10,13 +10,10 @@ running copy still reads is kept until its event has come (``keep_until_done``).
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ctypes
 import functools
 import math
-import os
-import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -27,11 +24,10 @@ from minidl._ext.device_pool import Block, DevicePool
 from minidl._ext.storage import Storage
 
 from . import kernels
+from .process import driver, refuse_fork, started, thread
 
 _STATIC_SHARED = 48 * 1024  # bytes of shared memory that a kernel may have without asking
 _SUCCESS, _NOT_READY = 0, 600  # of the driver's results
-_forked = False
-_started: list[Runtime] = []
 
 
 class OutOfMemoryError(RuntimeError):
@@ -58,119 +54,6 @@ class _PageLocked:
 
     def __int__(self) -> int:
         return int(self._array.ctypes.data)
-
-
-class _Entered:
-    """Whether a context is current in a thread.  It goes with the thread and leaves the context then: PyCUDA ends the
-    process where a thread ends with one."""
-
-    __slots__ = ("yes",)
-
-    def __init__(self) -> None:
-        self.yes = False
-
-    def __del__(self) -> None:
-        if self.yes and not _forked:
-            driver().Context.pop()
-
-
-class _Thread(threading.local):
-    """What each thread has of its own: the runtime whose context is current, its current stream on each device, and the
-    script that its work is written down in."""
-
-    def __init__(self) -> None:
-        self.current: Runtime | None = None
-        self.entered = _Entered()
-        self.streams: dict[int, Any] = {}
-        self.script: Any = None  # a scripts.Script
-
-
-_thread = _Thread()
-
-
-@functools.cache
-def driver() -> Any:
-    """``pycuda.driver``, started.  Raises ``RuntimeError`` with what to install where it cannot be."""
-    try:
-        import pycuda.driver as module
-    except ImportError as error:
-        if "libcuda" in str(error):
-            raise RuntimeError("Found no NVIDIA driver on your system: device 'cuda' was asked for, and the driver's "
-                               f"library cannot be loaded ({error})") from error
-        raise RuntimeError("device 'cuda' was asked for, but PyCUDA cannot be imported; install it with "
-                           f"pip install 'minidl[cuda]' ({error})") from error
-    try:
-        module.init()
-    except module.Error as error:
-        raise RuntimeError(f"device 'cuda' was asked for, but the NVIDIA driver does not start: {error}") from error
-    os.register_at_fork(after_in_child=_after_fork)
-    atexit.register(_leave)
-    return module
-
-
-def _after_fork() -> None:
-    """In a forked child no call of the driver works any more."""
-    global _forked
-    _forked = True
-    for each in sorted(_started, key=lambda each: each is not _thread.current):  # PyCUDA has the current one on top
-        _give_up(each)
-
-
-def _give_up(runtime: Runtime) -> None:
-    """Tell PyCUDA that a context is lost: it then leaves alone what was in it, and does not abort at the end.
-
-    It says on stderr, to which it writes by itself, that the driver does not answer: nobody has to read that.
-    """
-    if _thread.current is runtime:
-        _thread.current, _thread.entered.yes = None, False
-    with _nothing_on_stderr(), contextlib.suppress(driver().Error):
-        runtime.context.detach()
-
-
-@contextlib.contextmanager
-def _nothing_on_stderr() -> Iterator[None]:
-    try:
-        before = os.dup(2)
-    except OSError:     # it is closed
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-        os.close(nowhere)
-
-
-def _leave() -> None:
-    """At the end of the process: PyCUDA wants no context to be current then."""
-    for each in _started if not _forked else ():
-        try:
-            each.synchronize()
-        except RuntimeError:    # its context is gone, and PyCUDA would abort where it frees what was in it
-            _give_up(each)
-    if _thread.current is not None:
-        driver().Context.pop()
-        _thread.current, _thread.entered.yes = None, False
-
-
-def refuse_fork() -> None:
-    """CUDA does not survive a fork: say so in the child, where every call of the driver would fail."""
-    if _forked:
-        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess. To use CUDA with multiprocessing, you must "
-                           "use the 'spawn' start method")
-
-
-def device_count() -> int:
-    """How many GPUs this process can use; 0 where there is no driver or no PyCUDA, and after a fork."""
-    if _forked:
-        return 0
-    try:
-        return int(driver().Device.count())
-    except RuntimeError:
-        return 0
 
 
 @functools.cache
@@ -200,29 +83,29 @@ class Runtime:
         self._prepared: dict[tuple[str, str], int] = {}  # bytes of parameters that a function was prepared for
         self._modules: dict[str, Any] = {}
         self._in_use: list[tuple[Any, Any]] = []  # (event, what a copy before it reads or writes)
-        _started.append(self)
+        started.append(self)
 
     # -- where work goes
 
     def enter(self) -> None:
         """Make this device's context the current one of this thread."""
         refuse_fork()
-        current = _thread.current
+        current = thread.current
         if current is not self:
             if current is not None:
                 driver().Context.pop()
-                _thread.current, _thread.entered.yes = None, False
+                thread.current, thread.entered.yes = None, False
             self.context.push()
-            _thread.current, _thread.entered.yes = self, True
+            thread.current, thread.entered.yes = self, True
 
     @property
     def stream(self) -> Any:
         """PyCUDA's stream that this thread's work goes to; None for the default stream."""
-        return _thread.streams.get(self.index)
+        return thread.streams.get(self.index)
 
     def set_stream(self, stream: Any) -> None:
         """Let this thread's work go to another of PyCUDA's streams; None for the default one."""
-        _thread.streams[self.index] = stream
+        thread.streams[self.index] = stream
 
     def new_stream(self, priority: int = 0) -> Any:
         """A stream beside the default one."""
@@ -317,14 +200,14 @@ class Runtime:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> DeviceArray:
         """An uninitialised array."""
-        script = _thread.script
+        script = thread.script
         if script is not None and script.arrays is not None:
             given: DeviceArray = script.next(shape, dtype)
             return given
         nbytes = dtype.itemsize
         for size in shape:
             nbytes *= size
-        stream = _thread.streams.get(self.index)
+        stream = thread.streams.get(self.index)
         block = self.pool.block(nbytes, 0 if stream is None else stream.handle)
         if script is not None:
             script.note(block.ptr, nbytes, shape, dtype)
@@ -333,9 +216,9 @@ class Runtime:
     def follow(self, script: Any) -> None:
         """Let this thread's work be written down in a ``scripts.Script``, or be given the memory that it holds, until
         None is given."""
-        if script is not None and _thread.script is not None:
+        if script is not None and thread.script is not None:
             raise RuntimeError("the work of this thread is being written down or repeated already")
-        _thread.script = script
+        thread.script = script
 
     def copy_within(self, destination: DeviceArray, source: DeviceArray) -> None:
         """Copy between arrays without gaps of this device, on the current stream."""
@@ -429,13 +312,13 @@ class Runtime:
                shared: int = 0) -> None:
         """Ask for a kernel's work on the current stream; arguments as ``device_array.pack`` takes them."""
         packed = pack(arguments)
-        script = _thread.script
+        script = thread.script
         if script is not None and script.launches is not None:
             self.function(file, name)  # compiled and loaded now, if it was not
             script.launches.append(Launch(file, name, grid, block, packed, shared))
             return
         try:
-            self.launch_packed(file, name, grid, block, packed, shared, _thread.streams.get(self.index))
+            self.launch_packed(file, name, grid, block, packed, shared, thread.streams.get(self.index))
         except driver().Error as error:
             raise RuntimeError(f"CUDA error in the kernel {name} ({file}.cu): {error}; grid {grid}, block {block}, "
                                f"{shared} bytes of shared memory, {_told(arguments)}{_lost(error)}") from error
@@ -475,8 +358,8 @@ class Launch(NamedTuple):
 
 def _crosses(doing: str) -> None:
     """Say to the script of this thread, if it has one, that the work in hand does what no repetition can do."""
-    if _thread.script is not None:
-        _thread.script.refuse(doing)
+    if thread.script is not None:
+        thread.script.refuse(doing)
 
 
 def owner_of(array: Any) -> Any:

@@ -222,7 +222,7 @@ class _Endless(Sampler[int]):
 
 
 def _gpu_is_there() -> bool:
-    from minidl._devices.cuda.runtime import device_count
+    from minidl._devices.cuda.process import device_count
 
     if device_count():
         return True
