@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import os
@@ -22,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.case import Job, Options, Result  # noqa: E402
 from benchmarks.gpu import FAMILIES, lenet, libraries, report, timing  # noqa: E402
+from benchmarks.gpu import __main__ as command  # noqa: E402
 from benchmarks.gpu.__main__ import main  # noqa: E402
 from benchmarks.gpu.case import GPUCase  # noqa: E402
 from benchmarks.timing import DisagreementError, Row  # noqa: E402
@@ -138,6 +140,35 @@ def test_ratios_rates_and_goals():
     written = report.as_dict(timed, 1e11)
     assert written["events"]["minidl"] == {"min": 10.0, "median": 12.0, "spread": 1.2, "blocks": 3}
     assert written["ratios"]["PyTorch"] == {"min": 5.0, "median": 5.5} and "CUDA graph" not in written["ratios"]
+
+
+@pytest.mark.torch
+def test_pytorchs_columns_are_filled(gpu, torch, monkeypatch, tmp_path, capsys):
+    """PyTorch on the CPU in place of PyTorch on a GPU: what it computes agrees, and every row has its columns."""
+    def block(library, job, calls):
+        if library.name == "minidl":
+            return right(library, job, calls)
+        with library.switched():
+            job.call()
+        return 1e-3, 2e-3
+
+    right = timing.block
+    monkeypatch.setattr(timing, "block", block)
+    for kind, library in libraries.KINDS.items():
+        if library.name == "torch":
+            monkeypatch.setitem(libraries.KINDS, kind, dataclasses.replace(library, device="cpu"))
+    monkeypatch.setattr(lenet, "UnderGraph", lambda step: step)
+    for module in (libraries, report, command):
+        monkeypatch.setattr(module, "absent", lambda kind: "")
+    before = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
+    file = tmp_path / "gpu.json"
+    main(["--tiny", "--quick", "--json", str(file)])
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == before
+    written = json.loads(file.read_text())
+    assert all(check["judge"] == "PyTorch" and check["met"] for check in written["losses"])
+    for row, case in zip(written["rows"], [case for family in FAMILIES for case in cases_of(family)], strict=True):
+        assert "note" in row or list(row["events"]) == list(row["wall"]) == ["minidl", *case.beside], row
+    assert "1000.00" in capsys.readouterr().out
 
 
 def test_time_that_is_over_is_told(gpu, capsys):
