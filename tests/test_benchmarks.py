@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import minidl
+from minidl.compiler.recording import recording
 from minidl.datasets import EmbeddedDigits
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +22,17 @@ if not (ROOT / "benchmarks").is_dir():
     pytest.skip("the benchmarks are not installed with the package", allow_module_level=True)
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import FAMILIES, digits, mnist_accuracy, networks, plot, report, techniques, time_to_accuracy  # noqa: E402
+from benchmarks import (  # noqa: E402
+    FAMILIES,
+    convolution,
+    digits,
+    mnist_accuracy,
+    networks,
+    plot,
+    report,
+    techniques,
+    time_to_accuracy,
+)
 from benchmarks.case import Library, Options, Result, disagreement  # noqa: E402
 from benchmarks.peers import KINDS, Local  # noqa: E402
 from benchmarks.timing import DisagreementError, Row, geometric_mean, measure  # noqa: E402
@@ -103,6 +114,14 @@ def test_a_wrong_kernel_stops_the_convolutions(peers, monkeypatch):
     monkeypatch.setattr(minidl.nn.functional, "conv2d", lambda x, w, b, **options: right(x, w, b * 1.1, **options))
     with pytest.raises(DisagreementError, match="output: apart by"):
         measure("conv", cases_of("conv")[0], peers, 1, TINY)
+
+
+@pytest.mark.parametrize("gradients", [False, True])
+def test_a_convolution_that_could_wait_for_a_relu_is_computed(gradients):
+    job = convolution.job(Library("minidl"), convolution.LAYERS["conv"][0], gradients)
+    with recording(minidl.ones(1)._backend, []) as record:
+        job.call()
+    assert [call.name for call in record.calls].count("conv2d") == 1
 
 
 @pytest.mark.torch

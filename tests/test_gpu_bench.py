@@ -112,6 +112,18 @@ def test_a_wrong_number_is_told_and_ends_the_command_with_an_error(gpu, monkeypa
     assert "loss: apart by" in said and "x.sum(0)" in said, "the others are timed"
 
 
+def test_a_failing_kernel_costs_no_other_figures(gpu, monkeypatch, tmp_path):
+    def fails(*arguments):
+        raise RuntimeError("CUDA error in the kernel")
+
+    monkeypatch.setattr(minidl.nn.functional, "cross_entropy", fails)
+    file = tmp_path / "gpu.json"
+    with pytest.raises(SystemExit, match="CUDA error in the kernel"):
+        main(["--tiny", "--quick", "--only", "losses", "cross-entropy", "elementwise", "--json", str(file)])
+    written = json.loads(file.read_text())
+    assert len(written["wrong"]) == 2 and {row["family"] for row in written["rows"]} == {"elementwise"}
+
+
 def test_wrong_losses_are_missed(gpu, monkeypatch):
     right = minidl.optim.SGD.step
 

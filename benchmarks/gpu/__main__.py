@@ -59,7 +59,11 @@ def main(words: Sequence[str] | None = None) -> None:
     try:
         if "losses" in asked.only:
             print("\nlosses")
-            compared = checks(kinds, options)
+            try:
+                compared = checks(kinds, options)
+            except RuntimeError as error:
+                wrong.append(f"losses: {error}")
+                print(error, flush=True)
             for check in compared:
                 print(check_line(check), flush=True)
             wrong += [check.name for check in compared if not check.fine]
@@ -90,9 +94,9 @@ def _family(family: str, kinds: list[str], options: Options, bandwidth: float, e
             break
         try:
             rows.append(measure(family, case, kinds, options))
-        except DisagreementError as error:
-            wrong.append(str(error))
-            print(error, flush=True)
+        except (DisagreementError, RuntimeError) as error:  # a failing kernel must not cost the figures of the others
+            wrong.append(f"{case.name}, {case.precision}: {error}")
+            print(wrong[-1], flush=True)
         else:
             print(line(rows[-1], beside, bandwidth), flush=True)
     return wrong

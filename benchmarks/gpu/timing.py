@@ -57,8 +57,7 @@ def measure(family: str, case: GPUCase, kinds: list[str], options: Options) -> T
             job = _made(case, library)
             wrong = disagreement(jobs["minidl"].results, job.results)
             if wrong:
-                raise DisagreementError(f"{case.name}, {case.precision}: minidl and {kind} compute different things, "
-                                        f"so nothing is timed.  {wrong}")
+                raise DisagreementError(f"minidl and {kind} compute different things, so nothing is timed.  {wrong}")
             apart = max(apart, _apart(jobs["minidl"], job))
             if kind in KINDS:
                 jobs[kind] = Job(job.call, [])
