@@ -157,8 +157,24 @@ def change_by_another_tensor(net):
     net[0].weight.data = net[0].weight.detach() * 3
 
 
-CHANGES = [change_in_place, change_by_loading, change_by_training, change_by_a_compiled_step, change_by_numpy,
-           change_by_another_tensor]
+def change_through_data(net):
+    net[0].weight.data.mul_(-2)
+    net[2].weight.data[1] = 0.5
+
+
+def change_by_init(net):
+    nn.init.kaiming_normal_(net[0].weight)
+    nn.init.constant_(net[2].weight, 0.01)
+
+
+def change_through_a_view(net):
+    view = net[0].weight.detach().view(-1)[100:20000]
+    view.add_(1)
+    net[2].weight.detach()[3].copy_(minidl.randn(144, 3, 3))
+
+
+CHANGES = [change_in_place, change_through_data, change_by_init, change_through_a_view, change_by_loading,
+           change_by_training, change_by_a_compiled_step, change_by_numpy, change_by_another_tensor]
 
 
 @pytest.mark.parametrize("change", CHANGES)
