@@ -16,8 +16,10 @@ import numpy as np
 
 import minidl
 import minidl.nn.functional as F
+from benchmarks import networks
 from minidl import nn
 from minidl._devices.cpu import CPU
+from minidl._devices.cpu.conv import ConvCPU
 from minidl._ext import instruction_set
 from minidl.backends.cpu import conv_plan, use_conv_kernel
 from minidl.geometry import conv2d_geometry
@@ -70,6 +72,30 @@ def convolutions() -> Iterator[tuple[str, Function, Function]]:
                     lambda direction=direction: use_conv_kernel(**{direction: "im2col"}), call)
 
 
+def pooled() -> Iterator[tuple[str, Function, Function]]:
+    """LeNet's layers with ReLU and pooling in their pass: the kernels for that, and those of the convolution alone."""
+    device, generator = CPU(), np.random.default_rng(0)
+    for name in ("LeNet's first", "LeNet's second"):
+        for N in (1, 8, 64):
+            _, C, side, OC, kernel, stride, padding = LAYERS[name]
+            g = conv2d_geometry((N, C, side, side), (OC, C, kernel, kernel), stride, padding)
+            x, weight, bias = (generator.standard_normal(shape, np.float32)
+                               for shape in (g.input_shape, g.weight_shape, (OC,)))
+            output, codes = device.conv2d_relu_max_pool2d(x, weight, bias, g)
+            grad, needs_input = generator.standard_normal(output.shape, np.float32), C > 1
+            plan = conv_plan(g.input_shape, g.weight_shape, stride, padding)
+            alone = {direction: getattr(plan, direction).kernel for direction in ("forward", "backward_input",
+                                                                                  "backward_weight")}
+            calls = {"forward": lambda x=x, w=weight, b=bias, g=g: device.conv2d_relu_max_pool2d(x, w, b, g),
+                     "backward": lambda x=x, w=weight, y=grad, c=codes, g=g, n=needs_input:
+                     device.conv2d_relu_max_pool2d_backward(y, c, x, w, g, n)}
+            for way, call in calls.items():
+                table = dict.fromkeys(alone, "auto")
+                yield f"{name}, ReLU, pooling, batch {N}, {way}", within(
+                    lambda table=table: use_conv_kernel(**table), call), within(
+                    lambda alone=alone: use_conv_kernel(**alone), call)
+
+
 def within(context: Callable[[], Any], call: Function) -> Function:
     """``call`` inside a context."""
     def function() -> Any:
@@ -87,6 +113,19 @@ def isa(name: str) -> Iterator[None]:
         yield
     finally:
         instruction_set.use(before)
+
+
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """Plans that keep no layout: every call packs what it reads and unpacks what it makes."""
+    before = {name: vars(ConvCPU)[name] for name in ("can_keep_conv2d_lanes", "kept_conv2d_weights")}
+    ConvCPU.can_keep_conv2d_lanes = staticmethod(lambda geometry: False)
+    ConvCPU.kept_conv2d_weights = staticmethod(lambda weights: [None] * len(weights))
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(ConvCPU, name, function)
 
 
 class LeNet(nn.Module):
@@ -144,6 +183,32 @@ def steps() -> Iterator[tuple[str, Function, Function]]:
             yield f"{case}: {instruction_set.used()}, without: {name}", step, within(lambda name=name: isa(name), step)
 
 
+def inference_of(net: nn.Module, images: minidl.Tensor) -> Function:
+    """What the compiled network makes of one batch."""
+    run = minidl.compile(net.eval())
+
+    def call() -> Any:
+        with minidl.no_grad():
+            return run(images)
+
+    for _ in range(4):
+        call()
+    return call
+
+
+def inferences() -> Iterator[tuple[str, Function, Function]]:
+    """Compiled inference without the layouts that a plan keeps."""
+    cases = [("LeNet", LeNet(), batch, (1, 28, 28)) for batch in (16, 64, 256, 1024)]
+    cases += [("VGG-like", networks.VGG(minidl), batch, (3, 32, 32)) for batch in (1, 2, 8, 32)]
+    cases += [("ResNet-18", networks.ResNet18(minidl), batch, (3, 32, 32)) for batch in (1, 2, 8, 32)]
+    for name, net, batch, shape in cases:
+        images = minidl.rand(batch, *shape)
+        with_it = inference_of(net, images)
+        with nothing_kept():
+            without = inference_of(net, images)
+        yield f"{name} inference, batch {batch}, compiled: layouts kept", with_it, without
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.techniques", description=__doc__)
@@ -153,7 +218,7 @@ def main() -> None:
     minidl.set_num_threads(options.threads)
     head = f"microseconds, smallest; {options.threads} thread{'s' * (options.threads > 1)}"
     print(f"{head:<78} {'with':>9} {'without':>9} {'worth':>6}")
-    for part in (convolutions, steps):
+    for part in (convolutions, pooled, steps, inferences):
         for name, with_it, without in part():
             ours, other = least(with_it, without, options.seconds)
             print(f"{name:<78} {ours:9.1f} {other:9.1f} {other / ours:6.2f}", flush=True)

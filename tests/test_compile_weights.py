@@ -74,6 +74,18 @@ def test_every_kernel_against_float64(case):
         assert actual.tobytes() == conv2d.conv2d_forward(x._raw, weight._raw, add, g, kept.kernel).tobytes()
 
 
+def test_what_does_not_stay_in_the_cache_together_is_not_kept(isa):
+    """Forty weights of a megabyte with fewer pixels than channels, and as many with more; the smallest go first."""
+    few, many = (conv2d_geometry((1, 128, side, side), (128, 128, 3, 3), 1, 1) for side in (11, 14))
+    small = conv2d_geometry((1, 96, 14, 14), (64, 96, 3, 3), 1, 1)
+    weights = [(each._raw.base, each._raw, g) for g, shape in ((few, few.weight_shape), (many, many.weight_shape))
+               for each in (minidl.zeros(*shape) for _ in range(40))]
+    last = minidl.zeros(*small.weight_shape)
+    kept = conv2d_kept.kept_weights([*weights, (last._raw.base, last._raw, small)])
+    assert 1 <= sum(each is not None for each in kept[:40]) <= 20
+    assert all(each is not None for each in kept[40:])
+
+
 def network():
     minidl.manual_seed(0)
     return nn.Sequential(nn.Conv2d(128, 144, 3, padding=1), nn.ReLU(), nn.Conv2d(144, 144, 3, padding=1, bias=False),
@@ -145,8 +157,24 @@ def change_by_another_tensor(net):
     net[0].weight.data = net[0].weight.detach() * 3
 
 
-CHANGES = [change_in_place, change_by_loading, change_by_training, change_by_a_compiled_step, change_by_numpy,
-           change_by_another_tensor]
+def change_through_data(net):
+    net[0].weight.data.mul_(-2)
+    net[2].weight.data[1] = 0.5
+
+
+def change_by_init(net):
+    nn.init.kaiming_normal_(net[0].weight)
+    nn.init.constant_(net[2].weight, 0.01)
+
+
+def change_through_a_view(net):
+    view = net[0].weight.detach().view(-1)[100:20000]
+    view.add_(1)
+    net[2].weight.detach()[3].copy_(minidl.randn(144, 3, 3))
+
+
+CHANGES = [change_in_place, change_through_data, change_by_init, change_through_a_view, change_by_loading,
+           change_by_training, change_by_a_compiled_step, change_by_numpy, change_by_another_tensor]
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -22,6 +22,7 @@ cnp.import_array()
 
 cdef enum:
     MOST_PIXELS = 16            # per channel: beyond, making the weight anew is a few hundredths of the time
+    MOST_BYTES = 10 << 20       # a share of a last-level cache
 
 
 cdef Kernel kept_kernel(const Conv2d* g) except *:
@@ -74,6 +75,29 @@ def can_keep(Storage storage not None, cnp.ndarray weight not None, geometry):
     return (cnp.PyArray_TYPE(weight) == cnp.NPY_FLOAT and cnp.PyArray_ISCARRAY_RO(weight) and storage.bin >= 0
             and not storage.exposed
             and kept_kernel(conv2d_fields(geometry.packed)) != AUTO)
+
+
+def kept_weights(list weights not None):
+    """A ``KeptWeight`` for each (storage, weight, geometry) of a step that gains by it, None for the others.
+
+    A transformed weight that has left the cache is more to read than the weight that it is made of.  So where there are
+    fewer pixels than channels, only as many are kept, the smallest first, as stay in the cache together.
+    """
+    cdef list found = [None] * len(weights)
+    cdef Py_ssize_t number, size, room = MOST_BYTES
+    cdef const Conv2d* g
+    sizes = []
+    for number, (storage, weight, geometry) in enumerate(weights):
+        if can_keep(storage, weight, geometry):
+            g = conv2d_fields(geometry.packed)
+            sizes.append((packed_numbers(g, kept_kernel(g)) * <Py_ssize_t>sizeof(float), number))
+    for size, number in sorted(sizes):
+        storage, weight, geometry = weights[number]
+        g = conv2d_fields(geometry.packed)
+        room -= size
+        if room >= 0 or g.N * g.OH * g.OW >= max(g.C, g.OC):
+            found[number] = KeptWeight(storage, weight, geometry)
+    return found
 
 
 def conv2d_kept_forward(cnp.ndarray input, cnp.ndarray bias, KeptWeight kept not None):

@@ -40,7 +40,7 @@ class Layouts:
         self.calls = list(calls)
         if hasattr(backend, "can_keep_conv2d_lanes"):
             self._keep_lanes(record, kept, backend)
-        if hasattr(backend, "can_keep_conv2d_weight"):
+        if hasattr(backend, "kept_conv2d_weights"):
             self._keep_weights(record, backend)
         self.calls = [dataclasses.replace(call, arguments=self.moved(call.arguments),
                                           keywords=self.moved(call.keywords)) for call in self.calls]
@@ -67,20 +67,24 @@ class Layouts:
                 self.to[root(output)] = made.result.number
 
     def _keep_weights(self, record: Recording, backend: Any) -> None:
-        for number, call in enumerate(self.calls):
-            if call.name != "conv2d" or call.keywords:
-                continue
-            input, weight, bias, geometry = call.arguments
-            if not isinstance(weight, Place) or weight.kind != "outside":
-                continue
-            storage, array = record.outside[weight.number], record.outside_arrays[weight]
-            if (input.dtype == np.float32 and isinstance(storage, Storage)
-                    and backend.can_keep_conv2d_weight(storage, array, geometry)
-                    and not writes_to(self.calls, {root(weight)})):
-                made = tried_call(record, "conv2d_kept", backend.conv2d_kept, (
-                    input, bias, backend.kept_conv2d_weight(storage, array, geometry)))
-                self.to[root(call.result)] = made.result.number
+        numbers = [number for number, call in enumerate(self.calls) if self._has_constant_weight(call, record)]
+        weights = []
+        for number in numbers:
+            _, weight, _, geometry = self.calls[number].arguments
+            weights.append((record.outside[weight.number], record.outside_arrays[weight], geometry))
+        for number, kept in zip(numbers, backend.kept_conv2d_weights(weights), strict=True):
+            if kept is not None:
+                input, _, bias, _ = self.calls[number].arguments
+                made = tried_call(record, "conv2d_kept", backend.conv2d_kept, (input, bias, kept))
+                self.to[root(self.calls[number].result)] = made.result.number
                 self.calls[number] = made
+
+    def _has_constant_weight(self, call: Recorded, record: Recording) -> bool:
+        if call.name != "conv2d" or call.keywords:
+            return False
+        input, weight = call.arguments[:2]
+        return (input.dtype == np.float32 and isinstance(weight, Place) and weight.kind == "outside"
+                and isinstance(record.outside[weight.number], Storage) and not writes_to(self.calls, {root(weight)}))
 
 
 def _can_stay(call: Recorded, readers: Readers, backend: Any) -> bool:

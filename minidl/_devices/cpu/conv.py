@@ -20,7 +20,6 @@ class ConvCPU(ConvReference):
     conv2d_relu_max_pool2d = staticmethod(conv2d_fused.conv2d_relu_pool_forward)
     can_keep_conv2d_lanes = staticmethod(conv2d_fused.keeps_lanes)
     conv2d_relu_max_pool2d_lanes = staticmethod(conv2d_fused.conv2d_relu_pool_lanes)
-    can_keep_conv2d_weight = staticmethod(conv2d_kept.can_keep)
-    kept_conv2d_weight = conv2d_kept.KeptWeight
+    kept_conv2d_weights = staticmethod(conv2d_kept.kept_weights)
     conv2d_kept = staticmethod(conv2d_kept.conv2d_kept_forward)
     conv2d_relu_max_pool2d_backward = staticmethod(conv2d_fused.conv2d_relu_pool_backward)
