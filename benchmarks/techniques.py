@@ -34,7 +34,14 @@ LAYERS = {
     "256 to 64 channels, 1x1, at 56x56": (8, 256, 56, 64, 1, 1, 0),
     "16 to 32 channels, stride 2, at 32x32": (64, 16, 32, 32, 3, 2, 1),
 }
+POOLED = ("LeNet's first", "LeNet's second")
 BATCHES = (1, 8, 64, 256)
+# network, shape of an image, batches
+INFERENCES = {
+    "LeNet": (networks.LeNet, (1, 28, 28), (16, 64, 256, 1024)),
+    "VGG-like": (networks.VGG, (3, 32, 32), (1, 2, 8, 32)),
+    "ResNet-18": (networks.ResNet18, (3, 32, 32), (1, 2, 8, 32)),
+}
 Function = Callable[[], Any]
 
 
@@ -75,8 +82,8 @@ def convolutions() -> Iterator[tuple[str, Function, Function]]:
 def pooled() -> Iterator[tuple[str, Function, Function]]:
     """LeNet's layers with ReLU and pooling in their pass: the kernels for that, and those of the convolution alone."""
     device, generator = CPU(), np.random.default_rng(0)
-    for name in ("LeNet's first", "LeNet's second"):
-        for N in (1, 8, 64):
+    for name in POOLED:
+        for N in BATCHES[:3]:
             _, C, side, OC, kernel, stride, padding = LAYERS[name]
             g = conv2d_geometry((N, C, side, side), (OC, C, kernel, kernel), stride, padding)
             x, weight, bias = (generator.standard_normal(shape, np.float32)
@@ -198,15 +205,14 @@ def inference_of(net: nn.Module, images: minidl.Tensor) -> Function:
 
 def inferences() -> Iterator[tuple[str, Function, Function]]:
     """Compiled inference without the layouts that a plan keeps."""
-    cases = [("LeNet", LeNet(), batch, (1, 28, 28)) for batch in (16, 64, 256, 1024)]
-    cases += [("VGG-like", networks.VGG(minidl), batch, (3, 32, 32)) for batch in (1, 2, 8, 32)]
-    cases += [("ResNet-18", networks.ResNet18(minidl), batch, (3, 32, 32)) for batch in (1, 2, 8, 32)]
-    for name, net, batch, shape in cases:
-        images = minidl.rand(batch, *shape)
-        with_it = inference_of(net, images)
-        with nothing_kept():
-            without = inference_of(net, images)
-        yield f"{name} inference, batch {batch}, compiled: layouts kept", with_it, without
+    for name, (network, shape, batches) in INFERENCES.items():
+        net = network(minidl)
+        for batch in batches:
+            images = minidl.rand(batch, *shape)
+            with_it = inference_of(net, images)
+            with nothing_kept():
+                without = inference_of(net, images)
+            yield f"{name} inference, batch {batch}, compiled: layouts kept", with_it, without
 
 
 def main() -> None:
