@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 
 import cuda_device
 import numpy as np
@@ -164,6 +165,23 @@ def test_the_pool_gives_blocks_again(pooled):
     for _ in range(5):
         minidl.ones(1000, device="cuda")
     assert gpu.counters().allocations == 0
+
+
+def test_garbage_is_collected_in_any_thread():
+    in_use = []
+    for number in range(3):
+        gc.disable()
+        x = minidl.ones(5, 7, device="cuda")
+        cycle = [x, (x + number).sum()]
+        cycle.append(cycle)
+        del x, cycle
+        other = threading.Thread(target=gc.collect)
+        other.start()
+        other.join()
+        gc.enable()
+        in_use.append(cuda_device.backend().runtime.pool.in_use)
+    assert len(set(in_use)) == 1
+    assert (minidl.ones(5, 7, device="cuda") * 2).sum().item() == 70
 
 
 def test_memory_is_counted(pooled):

@@ -1,6 +1,6 @@
 cdef class DevicePool:
     cdef object take
-    cdef dict free
+    cdef dict pieces, free
     cdef bint released, exact
     cdef readonly size_t in_use, peak, held
     cdef int give_back(self, Block block) except -1
@@ -8,5 +8,5 @@ cdef class DevicePool:
 
 cdef class Block:
     cdef DevicePool pool
-    cdef object memory, stream
+    cdef object stream
     cdef readonly size_t ptr, nbytes

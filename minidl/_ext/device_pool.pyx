@@ -5,7 +5,8 @@ power of two, and handed out again at once: what the host frees and hands out in
 the same order.  A block therefore belongs to the stream that it was taken for, and goes back to that stream's bins.
 
 The pool knows no CUDA: it is given ``take(nbytes)``, which returns something with an address as ``int(...)`` and keeps the
-memory until it is dropped.  All calls are made under the GIL, which is the lock.
+memory until it is dropped.  The pool alone holds these, blocks only know addresses: a block may go with other garbage, and
+what goes with garbage is taken apart.  All calls are made under the GIL, which is the lock.
 
 ``exact`` asks for just the bytes that are needed and keeps nothing: slow, and every access out of bounds or to freed memory
 is one for the device too, so that tools which watch over its memory see it.
@@ -28,6 +29,7 @@ cdef size_t bin_bytes(size_t nbytes) noexcept:
 
 
 @cython.final
+@cython.no_gc_clear         # in garbage, too, it knows its pool, to which it comes back
 cdef class Block:
     """A piece of device memory; goes back to its pool when nobody holds it any more."""
 
@@ -40,7 +42,7 @@ cdef class Block:
 
 
 @cython.final
-@cython.no_gc_clear         # blocks in the same garbage still come back to it
+@cython.no_gc_clear         # so does the pool know where they belong
 cdef class DevicePool:
     """Blocks of device memory by stream and size.
 
@@ -51,7 +53,8 @@ cdef class DevicePool:
     def __init__(self, take not None, bint exact=False):
         self.take = take
         self.exact = exact
-        self.free = {}
+        self.pieces = {}    # address -> what take returned
+        self.free = {}      # stream, bytes -> addresses
         self.released = False
 
     def block(self, size_t nbytes, stream=0):
@@ -60,11 +63,12 @@ cdef class DevicePool:
         cdef Block block = Block.__new__(Block)
         cdef list kept = (<dict>self.free).get((stream, size))
         if kept:
-            block.memory = kept.pop()
+            block.ptr = kept.pop()
         else:
-            block.memory = self.take(size)
+            piece = self.take(size)
+            block.ptr = int(piece)
+            self.pieces[block.ptr] = piece
             self.held += size
-        block.ptr = int(block.memory)
         block.nbytes = size
         block.stream = stream
         block.pool = self
@@ -77,15 +81,18 @@ cdef class DevicePool:
         self.in_use -= block.nbytes
         if self.released or self.exact:
             self.held -= block.nbytes
+            del self.pieces[block.ptr]
             return 0
-        self.free.setdefault((block.stream, block.nbytes), []).append(block.memory)
+        self.free.setdefault((block.stream, block.nbytes), []).append(block.ptr)
         return 0
 
     def empty_cache(self):
         """Give every unused block back to the driver."""
-        for (_, nbytes), kept in self.free.items():
+        unused, self.free = self.free, {}   # others may come back meanwhile
+        for (_, nbytes), kept in unused.items():
             self.held -= nbytes * len(kept)
-        self.free.clear()
+            for ptr in kept:
+                del self.pieces[ptr]
 
     def release(self):
         """Give back everything unused now, and every live block as soon as it is dropped."""

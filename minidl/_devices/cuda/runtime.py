@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import functools
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -46,6 +47,25 @@ class PinnedMemory:
             "data": (block.ptr, False), "shape": shape, "typestr": dtype.str, "version": 3}
 
 
+class _Piece:
+    """A piece of device memory as a pool takes it: ``int`` gives its address.
+
+    PyCUDA frees it in a thread where its context is current, or in that where the context was made; a garbage
+    collection may come in any.
+    """
+
+    def __init__(self, runtime: Runtime, memory: Any) -> None:
+        self._runtime, self._memory = runtime, memory
+
+    def __int__(self) -> int:
+        return int(self._memory)
+
+    def __del__(self) -> None:
+        if threading.get_ident() != self._runtime.home:
+            with contextlib.suppress(RuntimeError):     # a forked child has no context to enter
+                self._runtime.enter()
+
+
 class _PageLocked:
     """A piece of pinned memory as a pool takes it: ``int`` gives its address."""
 
@@ -75,6 +95,7 @@ class Runtime:
         self.device = driver().Device(index)
         with _explained(f"starting cuda:{index}"):
             self.context = self.device.retain_primary_context()
+        self.home = threading.get_ident()
         self.capability: tuple[int, int] = self.device.compute_capability()
         self.multiprocessors = int(self.device.multiprocessor_count)
         self.pool = DevicePool(self._take)
@@ -187,10 +208,10 @@ class Runtime:
         """A piece of memory from the driver; what the pool does not use goes back first if it has to."""
         self.enter()
         with _explained(f"allocating {nbytes} bytes on cuda:{self.index}"), contextlib.suppress(driver().MemoryError):
-            return driver().mem_alloc(nbytes)
+            return _Piece(self, driver().mem_alloc(nbytes))
         self.pool.empty_cache()
         try:
-            return driver().mem_alloc(nbytes)
+            return _Piece(self, driver().mem_alloc(nbytes))
         except driver().MemoryError as error:
             free, total = driver().mem_get_info()
             raise OutOfMemoryError(
