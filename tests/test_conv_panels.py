@@ -42,6 +42,10 @@ CASES = {
     "stride of three": (2, 6, 9, 17, 22, 5, 5, 3, 2, 1, 1),
     "strides that differ": (2, 4, 9, 17, 12, 3, 3, (1, 2), (0, 2), (2, 1), 1),
     "dilated": (2, 8, 9, 20, 20, 3, 3, 1, 2, 2, 1),
+    "dilated, sides that differ": (2, 5, 7, 11, 13, 3, 3, 1, (3, 1), (3, 2), 1),
+    "dilated in groups": (1, 8, 6, 9, 12, 3, 3, 1, 2, 2, 2),
+    "dilated, more padding than it reaches": (2, 3, 4, 6, 9, 3, 3, 1, (7, 5), (3, 2), 1),
+    "dilated as far as the image": (1, 2, 3, 9, 11, 3, 3, 1, 0, (4, 5), 1),
     "dilated with stride": (2, 4, 9, 21, 20, 3, 3, 2, 2, 3, 1),
     "1x1": (3, 37, 40, 21, 17, 1, 1, 1, 0, 1, 1),
     "1x1 of few pixels": (3, 140, 7, 5, 6, 1, 1, 1, 0, 1, 1),
@@ -259,7 +263,8 @@ def test_what_the_table_chooses():
         return plan.forward.kernel, plan.backward_input.kernel, plan.backward_weight.kernel
 
     assert chosen((8, 64, 28, 28), (64, 64, 3, 3), padding=1) == ("winograd", "winograd", "packed")
-    assert chosen((8, 64, 28, 28), (64, 64, 3, 3), padding=2, dilation=2) == ("packed", "packed", "packed")
+    assert chosen((8, 64, 28, 28), (64, 64, 3, 3), padding=2, dilation=2) == ("winograd", "winograd", "packed")
+    assert chosen((8, 64, 28, 28), (64, 64, 3, 3), padding=4, dilation=4) == ("packed", "packed", "packed")
     assert chosen((8, 512, 7, 7), (512, 512, 3, 3), padding=1) == ("packed", "packed", "packed")
     assert chosen((8, 256, 56, 56), (64, 256, 1, 1)) == ("packed", "packed", "packed")
     assert chosen((8, 3, 224, 224), (64, 3, 7, 7), stride=2, padding=3)[2] == "packed"

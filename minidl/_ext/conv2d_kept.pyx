@@ -39,7 +39,8 @@ cdef Kernel kept_kernel(const Conv2d* g) except *:
 
 cdef bint winograd_wins(const Conv2d* g) noexcept nogil:
     """Whether it is faster than the packed kernel where its weight need not be made.  Measured with AVX-512 and AVX2."""
-    return (min(g.C // g.groups, g.OC // g.groups) >= 32 and min(g.OH, g.OW) >= 4
+    return (min(g.C // g.groups, g.OC // g.groups) >= 32
+            and min(g.OH // g.dilation_h, g.OW // g.dilation_w) >= 4
             and 4 * g.N * g.OH * g.OW >= max(g.C, g.OC))
 
 

@@ -2,13 +2,14 @@
 and of the one for depthwise convolutions: conv2d_planes.c.
 
 The input gradient with stride 1 is the convolution of grad_output, padded by what the kernel reaches less the padding,
-with the weight turned by 180 degrees.
+with the weight turned by 180 degrees.  Winograd's kernels know no dilation: they are given its phases (conv2d_phases.pyx).
 """
 
 cimport numpy as cnp
 from cython.parallel cimport prange
 
 from minidl._ext.arrays cimport scratch
+from minidl._ext.conv2d_phases cimport Phases, join_phases, split_phases
 from minidl._ext.conv2d_table cimport WINOGRAD, WINOGRAD_F4, Kernel
 from minidl._ext.geometry cimport Conv2d
 from minidl._ext.instruction_set cimport isa_level
@@ -96,6 +97,22 @@ cdef conv2d_job backward_input_job(const Conv2d* g) noexcept nogil:
     return job
 
 
+cdef bint has_phases(const conv2d_job* job, Kernel kernel) noexcept nogil:
+    return kernel == WINOGRAD and (job.dilation_h > 1 or job.dilation_w > 1)
+
+
+cdef conv2d_job phases_job(const conv2d_job* job) noexcept nogil:
+    """The convolution of all phases of a dilated one with stride 1: their padding is in them."""
+    cdef conv2d_job phases = job[0]
+    phases.N = job.N * job.dilation_h * job.dilation_w
+    phases.OH = (job.OH + job.dilation_h - 1) // job.dilation_h
+    phases.OW = (job.OW + job.dilation_w - 1) // job.dilation_w
+    phases.H, phases.W = phases.OH + job.KH - 1, phases.OW + job.KW - 1
+    phases.top = phases.left = 0
+    phases.dilation_h = phases.dilation_w = 1
+    return phases
+
+
 cdef struct Kernels:
     Plan plan
     Pack pack
@@ -122,26 +139,32 @@ cdef int packed_forward(float* output, const float* input, const float* weight, 
     # output (N, OC, OH, OW)   input (N, C, H, W)   weight (OC, C / groups, KH, KW)   bias (OC,) or NULL
     # packed: what pack_weight has made of weight, or NULL: here and now
     cdef conv2d_job job = forward_job(g)
-    return convolve(&job, output, input, weight, bias, kernel, packed)
+    return convolve_phases(&job, output, input, weight, bias, kernel, packed)
 
 
 cdef int packed_backward_input(float* grad_input, const float* grad_output, const float* weight, const Conv2d* g,
                                Kernel kernel) except -1:
     # grad_input (N, C, H, W)   grad_output (N, OC, OH, OW)   weight (OC, C / groups, KH, KW)   stride 1
     cdef conv2d_job job = backward_input_job(g)
-    return convolve(&job, grad_input, grad_output, weight, NULL, kernel, NULL)
+    return convolve_phases(&job, grad_input, grad_output, weight, NULL, kernel, NULL)
+
+
+cdef conv2d_job computed_job(const Conv2d* g, Kernel kernel) noexcept nogil:
+    """What the kernel is given forward."""
+    cdef conv2d_job job = forward_job(g)
+    return phases_job(&job) if has_phases(&job, kernel) else job
 
 
 cdef Py_ssize_t packed_numbers(const Conv2d* g, Kernel kernel) noexcept nogil:
     """How many numbers pack_weight writes for this geometry; 0: the kernel reads the weight as it is."""
-    cdef conv2d_job job = forward_job(g)
+    cdef conv2d_job job = computed_job(g, kernel)
     kernels_of(kernel).plan(&job, threads_for(&job))
     return job.packed
 
 
 cdef void pack_weight(float* packed, const float* weight, const Conv2d* g, Kernel kernel) noexcept nogil:
     """The weight in the order in which packed_forward's kernel reads it, for as many threads as are allowed now."""
-    cdef conv2d_job job = forward_job(g)
+    cdef conv2d_job job = computed_job(g, kernel)
     cdef int threads = threads_for(&job)
     kernels_of(kernel).plan(&job, threads)
     pack_blocks(&job, packed, weight, kernel, threads)
@@ -157,6 +180,33 @@ cdef void pack_blocks(const conv2d_job* job, float* packed, const float* weight,
     else:
         for thread in prange(threads, num_threads=threads, schedule="static", chunksize=1):
             pack(job, packed, weight, blocks * thread // threads, blocks * (thread + 1) // threads)
+
+
+cdef int convolve_phases(conv2d_job* job, float* output, const float* input, const float* weight, const float* bias,
+                         Kernel kernel, const float* packed) except -1:
+    # scratch: the phases of the input, then those of the output
+    cdef conv2d_job own
+    cdef Phases given, made
+    cdef cnp.ndarray memory
+    cdef float* inside
+    cdef float* outside
+    cdef int threads
+    if not has_phases(job, kernel):
+        return convolve(job, output, input, weight, bias, kernel, packed)
+    own = phases_job(job)
+    given = Phases(job.N, job.groups * job.C, job.H, job.W, own.H, own.W, job.dilation_h, job.dilation_w, job.top,
+                   job.left)
+    made = Phases(job.N, job.groups * job.OC, job.OH, job.OW, own.OH, own.OW, job.dilation_h, job.dilation_w, 0, 0)
+    memory = scratch(own.N * (given.C * own.H * own.W + made.C * own.OH * own.OW) * sizeof(float))
+    inside = <float*>cnp.PyArray_DATA(memory)
+    outside = inside + own.N * given.C * own.H * own.W
+    threads = threads_for(job)
+    with nogil:
+        split_phases(inside, input, &given, threads)
+    convolve(&own, outside, inside, weight, bias, kernel, packed)
+    with nogil:
+        join_phases(output, outside, &made, threads)
+    return 0
 
 
 cdef int convolve(conv2d_job* job, float* output, const float* input, const float* weight, const float* bias,

@@ -24,6 +24,7 @@ cdef enum:                      # the directions of a rule
     BACKWARD_WEIGHTS = 1 << BACKWARD_WEIGHT
     ALL = FORWARDS | BACKWARD_INPUTS | BACKWARD_WEIGHTS
     ROOM = 40                   # for rules
+    LEAST_PHASE = 6             # pixels of a phase along either side
 
 cdef struct Rule:
     Kernel kernel
@@ -54,7 +55,7 @@ cdef bint fits(Kernel kernel, Direction direction, const Conv2d* g, bint is_floa
         return is_float32 and (direction == FORWARD or (g.stride_h == 1 and g.stride_w == 1))
     if kernel == WINOGRAD or kernel == WINOGRAD_F4:
         return (is_float32 and direction != BACKWARD_WEIGHT and g.KH == 3 and g.KW == 3 and g.stride_h == 1
-                and g.stride_w == 1 and g.dilation_h == 1 and g.dilation_w == 1)
+                and g.stride_w == 1 and (kernel == WINOGRAD or g.dilation_h == g.dilation_w == 1))
     return True
 
 
@@ -94,10 +95,24 @@ cdef Py_ssize_t depth(Direction direction, const Conv2d* g) noexcept nogil:
     return (g.OC if direction == BACKWARD_INPUT else g.C) // g.groups * g.KH * g.KW
 
 
+cdef bint worth_phases(Direction direction, const Conv2d* g) noexcept nogil:
+    """Whether the phases of a dilated convolution fill their 2x2 tiles: 1.2 times as fast, and 0.85 at 7x7 in 8x8."""
+    if g.dilation_h == 1 and g.dilation_w == 1:
+        return True
+    cdef Py_ssize_t H = g.H if direction == BACKWARD_INPUT else g.OH, W = g.W if direction == BACKWARD_INPUT else g.OW
+    cdef Py_ssize_t rows = tiled(H, g.dilation_h), cols = tiled(W, g.dilation_w)
+    return min(rows // g.dilation_h, cols // g.dilation_w) >= LEAST_PHASE and 5 * H * W >= 4 * rows * cols
+
+
+cdef Py_ssize_t tiled(Py_ssize_t size, Py_ssize_t dilation) noexcept nogil:
+    """What tiles of two pixels cover of all phases of a side."""
+    return ((size + dilation - 1) // dilation + 1) // 2 * 2 * dilation
+
+
 cdef bint for_winograd(Direction direction, const Conv2d* g) noexcept nogil:
     # The transformed weight is 16/9 as large; with fewer pixels than channels, making it costs what it saves.
     cdef Py_ssize_t C = g.C // g.groups, OC = g.OC // g.groups
-    return (min(C, OC) >= (32 if g.groups == 1 else 8) and g.N * g.OH * g.OW >= 2 * max(C, OC)
+    return (worth_phases(direction, g) and min(C, OC) >= (32 if g.groups == 1 else 8) and g.N * g.OH * g.OW >= 2 * max(C, OC)
             and worth_packing(g))
 
 
@@ -133,7 +148,7 @@ cdef void _fill() noexcept:
     add(WINOGRAD_F4, FORWARDS | BACKWARD_INPUTS, for_winograd_f4,
         b"as winograd, at least 40x40 pixels, and minidl.backends.cpu.allow_winograd_f4 is set: 36 products for 144")
     add(WINOGRAD, FORWARDS | BACKWARD_INPUTS, for_winograd,
-        b"3x3, stride 1, at least 32 channels on both sides, more pixels than channels: 16 products for 36")
+        b"3x3, stride 1, at least 32 channels on both sides, more pixels than channels: 16 products for 36 (dilated: by phases)")
     add(PACKED, ALL, many_channels,
         b"many channels, or several groups: panels of a matrix product in registers beat BLAS")
     add(DIRECT_ROWS, ALL, rows_win_pointwise,
