@@ -34,6 +34,8 @@ LAYERS = {
     "256 to 64 channels, 1x1, at 56x56": (8, 256, 56, 64, 1, 1, 0),
     "16 to 32 channels, stride 2, at 32x32": (64, 16, 32, 32, 3, 2, 1),
 }
+# N, C = OC, H and W, dilation; 3x3, as large as the input
+DILATIONS = ((8, 64, 28, 2), (1, 64, 28, 2), (4, 32, 56, 2), (8, 64, 20, 2), (8, 64, 28, 4))
 POOLED = ("LeNet's first", "LeNet's second")
 BATCHES = (1, 8, 64, 256)
 # network, shape of an image, batches
@@ -77,6 +79,21 @@ def convolutions() -> Iterator[tuple[str, Function, Function]]:
             if chosen != "im2col" and not (name == "LeNet's first" and direction == "backward_input"):
                 yield f"{name}, {direction}: {chosen}", call, within(
                     lambda direction=direction: use_conv_kernel(**{direction: "im2col"}), call)
+
+
+def dilations() -> Iterator[tuple[str, Function, Function]]:
+    """Winograd's kernel on the phases of a dilated convolution, and the packed product; the last two are left to it."""
+    device, generator = CPU(), np.random.default_rng(0)
+    for N, C, side, dilation in DILATIONS:
+        g = conv2d_geometry((N, C, side, side), (C, C, 3, 3), 1, dilation, dilation)
+        x, weight = (generator.standard_normal(shape, np.float32) for shape in (g.input_shape, g.weight_shape))
+
+        def call(x: np.ndarray = x, weight: np.ndarray = weight, g: Any = g) -> Any:
+            return device.conv2d(x, weight, None, g)
+
+        yield (f"{C} channels at {side}x{side}, dilation {dilation}: winograd on phases, without: packed",
+               within(lambda: use_conv_kernel(forward="winograd"), call),
+               within(lambda: use_conv_kernel(forward="packed"), call))
 
 
 def pooled() -> Iterator[tuple[str, Function, Function]]:
@@ -224,7 +241,7 @@ def main() -> None:
     minidl.set_num_threads(options.threads)
     head = f"microseconds, smallest; {options.threads} thread{'s' * (options.threads > 1)}"
     print(f"{head:<78} {'with':>9} {'without':>9} {'worth':>6}")
-    for part in (convolutions, pooled, steps, inferences):
+    for part in (convolutions, dilations, pooled, steps, inferences):
         for name, with_it, without in part():
             ours, other = least(with_it, without, options.seconds)
             print(f"{name:<78} {ours:9.1f} {other:9.1f} {other / ours:6.2f}", flush=True)

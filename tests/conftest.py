@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import minidl
+from minidl._ext import instruction_set
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -37,6 +38,23 @@ def two_threads() -> Iterator[None]:
     minidl.set_num_threads(2)
     yield
     minidl.set_num_threads(before)
+
+
+@pytest.fixture(params=[1, 2, 3], ids=["one thread", "two threads", "three threads"])
+def thread_count(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many threads, and as many as before afterwards."""
+    before = minidl.get_num_threads()
+    minidl.set_num_threads(request.param)
+    yield request.param
+    minidl.set_num_threads(before)
+
+
+@pytest.fixture(params=instruction_set.supported())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The kernels of each instruction set that this machine runs."""
+    before = instruction_set.use(request.param)
+    yield request.param
+    instruction_set.use(before)
 
 
 @pytest.fixture(scope="module")

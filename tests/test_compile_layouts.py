@@ -8,27 +8,13 @@ import pytest
 import minidl
 import minidl.nn.functional as F
 from minidl import nn
-from minidl._ext import instruction_set
 from minidl.backends.cpu import use_conv_kernel
 from minidl.compiler import planning
 from minidl.compiler.layouts import Layouts
 
+pytestmark = pytest.mark.usefixtures("isa", "thread_count")
+
 LANES, POOLED = "conv2d_relu_max_pool2d_lanes", "conv2d_relu_max_pool2d"
-
-
-@pytest.fixture(params=instruction_set.supported(), autouse=True)
-def isa(request):
-    before = instruction_set.use(request.param)
-    yield request.param
-    instruction_set.use(before)
-
-
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"], autouse=True)
-def thread_count(request):
-    before = minidl.get_num_threads()
-    minidl.set_num_threads(request.param)
-    yield request.param
-    minidl.set_num_threads(before)
 
 
 class Net(nn.Module):

@@ -7,10 +7,12 @@ import minidl
 import minidl.nn.functional as F
 from minidl import nn
 from minidl._devices.reference.conv import ConvReference
-from minidl._ext import conv2d, conv2d_kept, instruction_set
+from minidl._ext import conv2d, conv2d_kept
 from minidl._ext.conv2d_table import Kernel
 from minidl.backends.cpu import use_conv_kernel
 from minidl.geometry import conv2d_geometry
+
+pytestmark = pytest.mark.usefixtures("isa", "thread_count")
 
 # Winograd's F(2,3) and the packed kernel are held to this share of the largest result elsewhere.
 TOLERANCE = 2e-6
@@ -28,21 +30,6 @@ CASES = {
     (4, 6, 14, 14, 16, 5, 1, 1): Kernel.AUTO,
     (2, 256, 8, 8, 64, 1, 1, 1): None,
 }
-
-
-@pytest.fixture(params=instruction_set.supported(), autouse=True)
-def isa(request):
-    before = instruction_set.use(request.param)
-    yield request.param
-    instruction_set.use(before)
-
-
-@pytest.fixture(params=[1, 2, 3], ids=["one thread", "two threads", "three threads"], autouse=True)
-def thread_count(request):
-    before = minidl.get_num_threads()
-    minidl.set_num_threads(request.param)
-    yield request.param
-    minidl.set_num_threads(before)
 
 
 def operands(case):

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from minidl._devices.reference.conv import ConvReference
 from minidl._ext import conv2d as kernels
-from minidl._ext import conv2d_table, instruction_set, threads
+from minidl._ext import conv2d_table
 from minidl._ext.conv2d_table import Direction, Kernel
 from minidl.geometry import conv2d_geometry
+
+pytestmark = pytest.mark.usefixtures("isa")
 
 # Of the largest result, which is one chain of up to a few hundred float32 products: an error of a few dozen units of
 # the last place (6e-8) at worst.
@@ -36,21 +38,6 @@ CASES = {
     "stride and dilation": ((3, 12, 40), (5, 3, 4), (1, 2), (3, 4), (2, 3)),
     "a long kernel": ((1, 3, 40), (2, 2, 19), 1, (1, 9), 1),
 }
-
-
-@pytest.fixture(params=instruction_set.supported(), autouse=True)
-def isa(request):
-    before = instruction_set.use(request.param)
-    yield request.param
-    instruction_set.use(before)
-
-
-@pytest.fixture(params=[1, 2, 3], ids=["one thread", "two threads", "three threads"])
-def thread_count(request):
-    before = threads.get_num_threads()
-    threads.set_num_threads(request.param)
-    yield request.param
-    threads.set_num_threads(before)
 
 
 def geometry(case, images):

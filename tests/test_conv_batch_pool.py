@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from minidl._devices.reference import Reference
 from minidl._ext import conv2d_fused as fused
-from minidl._ext import instruction_set, threads
+from minidl._ext import instruction_set
 from minidl.backends.cpu import use_conv_kernel
 from minidl.geometry import conv2d_geometry
+
+pytestmark = pytest.mark.usefixtures("isa")
 
 # (C, H, W), (OC, KH, KW), padding
 CASES = {
@@ -29,21 +31,6 @@ CASES = {
 }
 # Below, at and above the lanes of every instruction set.
 BATCHES = [0, 1, 3, 8, 16, 17, 33]
-
-
-@pytest.fixture(params=instruction_set.supported(), autouse=True)
-def isa(request):
-    before = instruction_set.use(request.param)
-    yield request.param
-    instruction_set.use(before)
-
-
-@pytest.fixture(params=[1, 2, 3], ids=["one thread", "two threads", "three threads"])
-def thread_count(request):
-    before = threads.get_num_threads()
-    threads.set_num_threads(request.param)
-    yield request.param
-    threads.set_num_threads(before)
 
 
 def geometry(case, images):

@@ -12,29 +12,16 @@ from hypothesis import strategies as st
 from minidl._devices.reference.conv import ConvReference
 from minidl._devices.reference.direct import conv2d_direct, conv2d_direct_backward
 from minidl._ext import conv2d as kernels
-from minidl._ext import conv2d_table, instruction_set, threads
+from minidl._ext import conv2d_table
 from minidl._ext.conv2d_table import Direction, Kernel
 from minidl.geometry import conv2d_geometry
+
+pytestmark = pytest.mark.usefixtures("isa")
 
 DIRECT = pytest.mark.parametrize("kernel", [Kernel.DIRECT_ROWS, Kernel.DIRECT_CHANNELS], ids=lambda kernel: kernel.name)
 # Of the largest result. A forward sum is one chain of up to a few hundred float32 products, an error of a few dozen
 # units of the last place (6e-8) at worst; the weight's gradient adds up each band in such chains and then the bands.
 TOLERANCE = 1e-5
-
-
-@pytest.fixture(params=instruction_set.supported(), autouse=True)
-def isa(request):
-    before = instruction_set.use(request.param)
-    yield request.param
-    instruction_set.use(before)
-
-
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"])
-def thread_count(request):
-    before = threads.get_num_threads()
-    threads.set_num_threads(request.param)
-    yield request.param
-    threads.set_num_threads(before)
 
 
 def operands(g, seed=0):

@@ -10,9 +10,10 @@ from minidl._devices.cpu.pointwise import PointwiseCPU
 from minidl._devices.cpu.pool import PoolCPU
 from minidl._ext import conv2d as kernels
 from minidl._ext import conv2d_fused as fused
-from minidl._ext import instruction_set, threads
 from minidl.backends.cpu import use_conv_kernel
 from minidl.geometry import conv2d_geometry, max_pool2d_geometry
+
+pytestmark = pytest.mark.usefixtures("isa", "thread_count")
 
 POINTWISE, POOL = PointwiseCPU(), PoolCPU()
 KERNELS = pytest.mark.parametrize("kernel", ["direct_rows", "direct_channels"])
@@ -29,21 +30,6 @@ CASES = {
     "bands": ((1, 3, 150, 200), (4, 3, 5, 5), 1, 2),
     "no images": ((0, 2, 6, 6), (3, 2, 3, 3), 1, 0),
 }
-
-
-@pytest.fixture(params=instruction_set.supported(), autouse=True)
-def isa(request):
-    before = instruction_set.use(request.param)
-    yield request.param
-    instruction_set.use(before)
-
-
-@pytest.fixture(params=[1, 2], ids=["one thread", "two threads"], autouse=True)
-def thread_count(request):
-    before = threads.get_num_threads()
-    threads.set_num_threads(request.param)
-    yield request.param
-    threads.set_num_threads(before)
 
 
 def operands(g, seed=0):

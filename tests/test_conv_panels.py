@@ -265,6 +265,7 @@ def test_what_the_table_chooses():
     assert chosen((8, 64, 28, 28), (64, 64, 3, 3), padding=1) == ("winograd", "winograd", "packed")
     assert chosen((8, 64, 28, 28), (64, 64, 3, 3), padding=2, dilation=2) == ("winograd", "winograd", "packed")
     assert chosen((8, 64, 28, 28), (64, 64, 3, 3), padding=4, dilation=4) == ("packed", "packed", "packed")
+    assert chosen((8, 64, 20, 20), (64, 64, 3, 3), padding=2, dilation=2)[0] == "packed"
     assert chosen((8, 512, 7, 7), (512, 512, 3, 3), padding=1) == ("packed", "packed", "packed")
     assert chosen((8, 256, 56, 56), (64, 256, 1, 1)) == ("packed", "packed", "packed")
     assert chosen((8, 3, 224, 224), (64, 3, 7, 7), stride=2, padding=3)[2] == "packed"

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from minidl._devices.reference import Reference
 from minidl._ext import conv2d_fused as fused
 from minidl._ext import conv2d_pooled as kernels
-from minidl._ext import instruction_set, threads
 from minidl.geometry import conv2d_geometry
+
+pytestmark = pytest.mark.usefixtures("isa")
 
 # Of the largest result, a sum of up to some ten thousand float32 products in chains of a few hundred: some dozens of
 # units of the last place (6e-8).
@@ -31,21 +32,6 @@ CASES = {
     "patches of many vectors": ((20, 12, 12), (18, 5, 5), 0),
     "same, even kernel": ((2, 6, 7), (3, 4, 2), "same"),
 }
-
-
-@pytest.fixture(params=instruction_set.supported(), autouse=True)
-def isa(request):
-    before = instruction_set.use(request.param)
-    yield request.param
-    instruction_set.use(before)
-
-
-@pytest.fixture(params=[1, 2, 3], ids=["one thread", "two threads", "three threads"])
-def thread_count(request):
-    before = threads.get_num_threads()
-    threads.set_num_threads(request.param)
-    yield request.param
-    threads.set_num_threads(before)
 
 
 def geometry(case, images):

@@ -24,7 +24,7 @@ cdef enum:                      # the directions of a rule
     BACKWARD_WEIGHTS = 1 << BACKWARD_WEIGHT
     ALL = FORWARDS | BACKWARD_INPUTS | BACKWARD_WEIGHTS
     ROOM = 40                   # for rules
-    LEAST_PHASE = 6             # pixels of a phase along either side
+    LEAST_PHASE = 14            # pixels of a phase along either side
 
 cdef struct Rule:
     Kernel kernel
@@ -96,7 +96,8 @@ cdef Py_ssize_t depth(Direction direction, const Conv2d* g) noexcept nogil:
 
 
 cdef bint worth_phases(Direction direction, const Conv2d* g) noexcept nogil:
-    """Whether the phases of a dilated convolution fill their 2x2 tiles: 1.2 times as fast, and 0.85 at 7x7 in 8x8."""
+    """Whether the phases of a dilated convolution are large, and fill their 2x2 tiles: smaller ones were slower with two
+    threads (``python -m benchmarks.techniques``)."""
     if g.dilation_h == 1 and g.dilation_w == 1:
         return True
     cdef Py_ssize_t H = g.H if direction == BACKWARD_INPUT else g.OH, W = g.W if direction == BACKWARD_INPUT else g.OW

@@ -37,6 +37,7 @@ def _built(pair: tuple[str, tuple[int, int]]) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
+    """Run the program; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m minidl.cuda", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     builds = commands.add_parser("build", help="compile all kernels, for the GPUs of this machine or those named")

@@ -21,6 +21,7 @@ def axes_of(op: str) -> tuple[str, str, tuple[str, ...]]:
 
 
 def kept(make: Any, *arguments: Any) -> Any:
+    """``make(*arguments)`` of a function with ``functools.lru_cache``, which cannot keep lists."""
     try:
         return make(*arguments)
     except TypeError:  # a list does not hash; anything else is found wrong again, with a message
@@ -28,6 +29,7 @@ def kept(make: Any, *arguments: Any) -> Any:
 
 
 def checked_shape(op: str, what: str, axes: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """A shape with as many integers as ``axes`` names; ``RuntimeError`` for another number of them."""
     dimensions = axes.count(",") + 1
     if len(shape) != dimensions:
         raise RuntimeError(f"{op}: {what} must have the {dimensions} dimensions {axes}, got {len(shape)} in "
@@ -47,6 +49,7 @@ def per_side(op: str, name: str, value: IntOrPair, sides: int, least: int) -> tu
 
 
 def checked_index(op: str, name: str, value: object) -> int:
+    """An integer of any kind but bool; ``TypeError`` for what is none."""
     if isinstance(value, bool):
         raise TypeError(f"{op}: {name} must be integers, got bool {value}")
     try:

@@ -21,25 +21,30 @@ started: list[Runtime] = []
 
 
 class _Entered:
-    """Whether a context is current in a thread.  It goes with the thread and leaves the context then: PyCUDA ends the
-    process where a thread ends with one."""
+    """The runtime whose context is current in a thread.  It goes with the thread and leaves the context then: PyCUDA
+    ends the process where a thread ends with one."""
 
-    __slots__ = ("yes",)
+    __slots__ = ("runtime",)
 
     def __init__(self) -> None:
-        self.yes = False
+        self.runtime: Runtime | None = None
 
     def __del__(self) -> None:
-        if self.yes and not _forked:
+        if not _forked:
+            self.leave()
+
+    def leave(self) -> None:
+        """Let no context be current."""
+        if self.runtime is not None:
             driver().Context.pop()
+            self.runtime = None
 
 
 class _Thread(threading.local):
-    """What each thread has of its own: the runtime whose context is current, its current stream on each device, and the
-    script that its work is written down in."""
+    """What each thread has of its own: the context that is current, its current stream on each device, and the script
+    that its work is written down in."""
 
     def __init__(self) -> None:
-        self.current: Runtime | None = None
         self.entered = _Entered()
         self.streams: dict[int, Any] = {}
         self.script: Any = None  # a scripts.Script
@@ -72,7 +77,8 @@ def _after_fork() -> None:
     """In a forked child no call of the driver works any more."""
     global _forked
     _forked = True
-    for each in sorted(started, key=lambda each: each is not thread.current):  # PyCUDA has the current one on top
+    current = thread.entered.runtime    # PyCUDA has it on top
+    for each in sorted(started, key=lambda each: each is not current):
         _give_up(each)
 
 
@@ -81,8 +87,8 @@ def _give_up(runtime: Runtime) -> None:
 
     It says on stderr, to which it writes by itself, that the driver does not answer: nobody has to read that.
     """
-    if thread.current is runtime:
-        thread.current, thread.entered.yes = None, False
+    if thread.entered.runtime is runtime:
+        thread.entered.runtime = None
     with _nothing_on_stderr(), contextlib.suppress(driver().Error):
         runtime.context.detach()
 
@@ -111,9 +117,7 @@ def _leave() -> None:
             each.synchronize()
         except RuntimeError:    # its context is gone, and PyCUDA would abort where it frees what was in it
             _give_up(each)
-    if thread.current is not None:
-        driver().Context.pop()
-        thread.current, thread.entered.yes = None, False
+    thread.entered.leave()
 
 
 def refuse_fork() -> None:

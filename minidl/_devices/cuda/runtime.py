@@ -111,13 +111,11 @@ class Runtime:
     def enter(self) -> None:
         """Make this device's context the current one of this thread."""
         refuse_fork()
-        current = thread.current
-        if current is not self:
-            if current is not None:
-                driver().Context.pop()
-                thread.current, thread.entered.yes = None, False
+        entered = thread.entered
+        if entered.runtime is not self:
+            entered.leave()
             self.context.push()
-            thread.current, thread.entered.yes = self, True
+            entered.runtime = self
 
     @property
     def stream(self) -> Any:

@@ -16,6 +16,7 @@ def _axes(x, dims):
 
 
 def count(x, dims):
+    """How many numbers a reduction over ``dims`` (None: all) takes together."""
     return x.size if dims is None else math.prod(x.shape[dim] for dim in dims)
 
 
