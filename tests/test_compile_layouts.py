@@ -12,7 +12,10 @@ from minidl.backends.cpu import use_conv_kernel
 from minidl.compiler import planning
 from minidl.compiler.layouts import Layouts
 
-pytestmark = pytest.mark.usefixtures("isa", "thread_count")
+pytestmark = [
+    pytest.mark.usefixtures("isa", "thread_count"),
+    pytest.mark.parametrize("thread_count", [1, 2], indirect=True),  # what is kept depends on vectors for each thread
+]
 
 LANES, POOLED = "conv2d_relu_max_pool2d_lanes", "conv2d_relu_max_pool2d"
 
